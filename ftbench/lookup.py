@@ -1,0 +1,106 @@
+"""Names to things, with did-you-mean: the one place where a table is searched or a method string parsed.
+
+``"r3f:weight=0.5,eps=1e-3"`` is a *call*: a name and its fields. ``"a+b"`` is a stack of calls.
+Nothing here imports torch; tables map a name to ``"package.module:Class"`` and are imported on use.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from ftbench.errors import UsageError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'r3f'?"``, or an empty string when nothing is near."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def find(table: Mapping[str, T], name: str, what: str) -> T:
+    """The entry of ``table`` called ``name``.
+
+    Raises UsageError: names the unknown thing, the nearest valid name and all known ones.
+    """
+    if name in table:
+        return table[name]
+    known = ", ".join(sorted(table))
+    raise UsageError(f"unknown {what} '{name}'.{nearest(name, table)} Known: {known}")
+
+
+def import_object(path: str, what: str) -> Any:
+    """``"package.module:Name"`` to the object. Raises UsageError when it cannot be imported."""
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"cannot import {what} '{path}': {error}") from error
+
+
+def parse_call(text: str) -> tuple[str, dict[str, str]]:
+    """``"r3f:weight=0.5,eps=1e-3"`` to ``("r3f", {"weight": "0.5", "eps": "1e-3"})``.
+
+    Raises UsageError for an empty name, a field without ``=`` or a field given twice.
+    """
+    name, colon, rest = text.partition(":")
+    if not name or (colon and not rest):
+        raise UsageError(f"'{text}' is not of the form name or name:field=value,field=value")
+    fields: dict[str, str] = {}
+    for part in rest.split(",") if rest else []:
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value:
+            raise UsageError(f"in '{text}': '{part}' is not of the form field=value")
+        if key in fields:
+            raise UsageError(f"in '{text}': field '{key}' is given twice")
+        fields[key] = value
+    return name, fields
+
+
+def build(cls: type[T], fields: Mapping[str, str | Any], what: str) -> T:
+    """Makes the dataclass ``cls`` from field texts, converted to the types that its fields declare.
+
+    Raises UsageError for an unknown field (the known ones are named), a text that is not of the
+    field's type, and whatever the class itself refuses.
+    """
+    hints = get_type_hints(cls)
+    known = {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    values = {}
+    for key, value in fields.items():
+        if key not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"{what} has no field '{key}'.{nearest(key, known)} Known: {listed}")
+        values[key] = _convert(value, known[key], f"{what}:{key}") if isinstance(value, str) else value
+    return cls(**values)
+
+
+def _convert(text: str, kind: Any, what: str) -> Any:
+    """``text`` as an int, float, bool, one of a Literal's choices, or a str."""
+    choices = [option for branch in (kind, *get_args(kind)) for option in _literals(branch)]
+    if text in choices:
+        return text
+    kinds = get_args(kind) if get_origin(kind) not in (None,) and not choices else (kind,)
+    for candidate in kinds:
+        if candidate is bool and text.lower() in ("true", "false", "on", "off"):
+            return text.lower() in ("true", "on")
+        if candidate in (int, float):
+            try:
+                return candidate(ast.literal_eval(text)) if candidate is int else float(text)
+            except (ValueError, SyntaxError, TypeError):
+                continue
+        if candidate is str:
+            return text
+    expected = " or ".join(choices) if choices else " or ".join(getattr(k, "__name__", str(k)) for k in kinds)
+    raise UsageError(f"{what}={text}: expected {expected}.{nearest(text, choices)}")
+
+
+def _literals(kind: Any) -> tuple[str, ...]:
+    from typing import Literal
+
+    return get_args(kind) if get_origin(kind) is Literal else ()

@@ -1,0 +1,27 @@
+"""Plain fine-tuning: the baseline that every method is compared with.
+
+    L = mean over rows of CE(f(x), y)        (squared error in regression)
+
+AdamW with bias correction, linear warm-up and decay, clipping: the recipe that Mosbach et al. (2021,
+arXiv 2006.04884) and Zhang et al. (2021, arXiv 2006.05987) found stable on small data, with enough
+updates to converge. R3F's paper calls the short recipe without these STD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ftbench.methods.method import Method
+
+
+@dataclass
+class Std(Method):
+    """No term, no hook."""
+
+    name: ClassVar[str] = "std"
+    family: ClassVar[str] = "baseline"
+    summary: ClassVar[str] = "plain fine-tuning; runs beside every other method"
+    cite: ClassVar[str] = "Mosbach et al. 2021, arXiv 2006.04884; Zhang et al. 2021, arXiv 2006.05987"
+    neutral: ClassVar[Mapping[str, Any] | None] = {}

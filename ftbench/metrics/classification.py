@@ -1,0 +1,37 @@
+"""Scores of class predictions: (predictions (n,), targets (n,)), both class ids. Higher is better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+def accuracy(predictions: Array, targets: Array) -> float:
+    """Share of rows whose prediction is the target, 0 to 1."""
+    return float(np.mean(np.asarray(predictions) == np.asarray(targets)))
+
+
+def macro_f1(predictions: Array, targets: Array) -> float:
+    """Mean over classes of F1 = 2 TP / (2 TP + FP + FN), 0 to 1; a class never predicted right counts 0.
+
+    Classes are those among targets or predictions, as in scikit-learn's ``f1_score(average="macro")``.
+    """
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(targets, predictions, average="macro", zero_division=0.0))
+
+
+def matthews(predictions: Array, targets: Array) -> float:
+    """Matthews correlation, -1 to 1; 0 when predictions or targets are constant.
+
+    (TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN)) for two classes (Matthews, 1975), the R_K of
+    Gorodkin (2004) for more. CoLA's metric in GLUE (Wang et al., 2018).
+    """
+    from sklearn.metrics import matthews_corrcoef
+
+    if len(np.unique(predictions)) < 2 or len(np.unique(targets)) < 2:
+        return 0.0
+    return float(matthews_corrcoef(targets, predictions))

@@ -1,0 +1,1 @@
+"""What is tuned: where a checkpoint lies (``locate``), and the network made of it (``backbone``)."""

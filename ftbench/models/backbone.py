@@ -1,0 +1,160 @@
+"""The network that is tuned: the only file that knows transformers' models.
+
+Noise at the embeddings goes in by a forward hook on the word-embedding module, armed for one pass:
+so positions, token types, scaling and layer norms stay each family's own business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ftbench.errors import FtbenchError, UsageError
+from ftbench.models.locate import Checkpoint
+
+#: embeddings (rows, tokens, width) -> embeddings of the same shape
+Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Out:
+    """What one pass gives: logits (rows, classes), float32 or the autocast type; (rows, 1) in regression."""
+
+    logits: Tensor
+
+
+class Backbone:
+    """A sequence classifier with its tokenizer.
+
+    ``model`` is what ``AutoModelForSequenceClassification`` made, float32 whatever the checkpoint's type.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self._transform: Transform | None = None
+        self._seen: Tensor | None = None
+        self._keep = False
+        model.get_input_embeddings().register_forward_hook(self._hook)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    def forward(self, inputs: dict[str, Tensor], transform: Transform | None = None, *, reuse: bool = False) -> Out:
+        """One pass. ``inputs``: input_ids and attention_mask (rows, tokens), token_type_ids where the model has them.
+
+        transform: changes the word embeddings of this pass only.
+        reuse: feed ``transform`` the embeddings of the pass before, so that both passes share one
+            lookup and the table gets one gradient, not two (the table is the largest matrix there is).
+        """
+        if not reuse:
+            self._seen = None
+        self._transform = transform
+        try:
+            return Out(self.model(**inputs).logits)
+        finally:
+            self._transform = None
+
+    @contextlib.contextmanager
+    def keeping_embeddings(self) -> Iterator[None]:
+        """Within: each pass keeps its embeddings for a ``reuse`` pass; freed on leaving."""
+        self._keep = True
+        try:
+            yield
+        finally:
+            self._keep, self._seen = False, None
+
+    def _hook(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
+        if self._seen is not None:
+            embeddings = self._seen
+        elif self._keep:
+            self._seen = embeddings
+        return embeddings if self._transform is None else self._transform(embeddings)
+
+    def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Last hidden states of the encoder without the head, (rows, tokens, width)."""
+        states: Tensor = self.model.base_model(**inputs)[0]
+        return states
+
+    def save(self, folder: Path) -> None:
+        """Writes weights and tokenizer so that plain ``from_pretrained(folder)`` loads them."""
+        with _quiet():
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The checkpoint's tokenizer. Raises UsageError when the files cannot be read."""
+    from transformers import AutoTokenizer
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    except Exception as error:  # transformers raises OSError, ValueError, ImportError and the like
+        raise UsageError(f"the tokenizer of model '{checkpoint.name}' cannot be loaded: {error}") from error
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UsageError(f"the tokenizer of model '{checkpoint.name}' has neither a pad nor an end token")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regression: bool, seed: int) -> Backbone:
+    """The network with a fresh head, in float32, on the CPU.
+
+    The head is drawn after ``torch.manual_seed(seed)``, so it depends on the seed and on nothing
+    before. labels: class names by id; ignored in regression, whose head has one output.
+    Raises UsageError where transformers cannot make a classifier of the checkpoint.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    named: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
+    if not regression:
+        names = dict(enumerate(labels))
+        named = {"num_labels": len(labels), "id2label": names, "label2id": {n: i for i, n in names.items()}}
+    torch.manual_seed(seed)
+    try:
+        with _quiet():
+            model: Any = AutoModelForSequenceClassification.from_pretrained(
+                checkpoint.folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                **named,
+            )
+    except (ValueError, OSError, ImportError, KeyError, RuntimeError) as error:
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        raise UsageError(f"model '{checkpoint.name}' cannot be loaded as a classifier: {first}") from error
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        raise FtbenchError(f"the tokenizer of model '{checkpoint.name}' has more tokens than the model has embeddings")
+    return Backbone(model, tokenizer)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' loading bars and reports off: a fresh head is not news here."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.ERROR)
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

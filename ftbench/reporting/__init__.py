@@ -1,0 +1,1 @@
+"""Records to tables: statistics (``stats``), one honest table (``tables``), its text forms (``render``)."""

@@ -1,0 +1,156 @@
+"""Tables of text and label columns to rows: what a user's file or a hub data set must satisfy is checked here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ftbench.errors import UsageError
+from ftbench.lookup import nearest
+from ftbench.tasks.splits import carve
+from ftbench.types.task import Data, Rows, Task
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+#: Fewer train rows than this are a mistake rather than a task.
+FEWEST_ROWS = 10
+#: More distinct fractions than this in a label column are taken for measurements, not classes.
+MOST_FRACTIONS = 20
+
+
+def to_data(task: Task, tables: Mapping[str, DataFrame], where: str, names: tuple[str, ...] = ()) -> Data:
+    """Rows from ``tables``: ``train`` and, where there is one, ``validation``; else it is carved from train.
+
+    ``where`` is how messages call the source; ``names`` are the classes in order, if the source knows
+    them (the task's own order wins). ``Rows.index`` are row numbers of the table, also after carving.
+
+    Raises UsageError: no rows, fewer than 10 to train on, a missing column, a cell that is not text,
+    and labels that do not fit the kind of the task (see ``_class_names`` and ``_targets``).
+    """
+    texts, raw = {}, {}
+    for split, loaded in tables.items():
+        table = loaded.rename(columns=str)
+        place = f"{where}, {split}" if len(tables) > 1 else where
+        check_columns(task, list(table.columns), place)
+        if not len(table):
+            raise UsageError(f"{place} has no rows")
+        texts[split] = tuple(_cells(table[column], column, place) for column in task.inputs)
+        raw[split] = _labels(table[task.target], task.target, place)
+    if len(raw["train"]) < FEWEST_ROWS:
+        raise UsageError(f"{where} has {len(raw['train'])} rows to train on: expected at least {FEWEST_ROWS}")
+    classes = task.kind == "classification"
+    labels = _class_names(task, raw, where, names) if classes else ()
+    id_of = {label: number for number, label in enumerate(labels)}
+    splits = {}
+    for split, values in raw.items():
+        ids = np.array([id_of[v] for v in values], dtype=np.int64) if classes else _targets(task, values, where)
+        splits[split] = Rows(texts[split], ids, np.arange(len(values), dtype=np.int64))
+    if "validation" in splits:
+        return Data(task, splits, labels)
+    rows = splits["train"]
+    train, validation = carve(rows.labels, classes=classes)
+    how = "stratified, by a fixed seed" if classes else "by a fixed seed"
+    # not ``where``: notes end up in reports, and a path says more about a user than is needed
+    aside = f"{len(validation):,} of {len(rows):,} rows were set aside ({how})"
+    note = f"task '{task.name}' came without a validation split: {aside}"
+    return Data(task, {"train": rows.take(train), "validation": rows.take(validation)}, labels, (note,))
+
+
+def check_columns(task: Task, columns: Sequence[Any], where: str) -> None:
+    """Raises UsageError for a text or label column that is not there; names those that are."""
+    known = [str(column) for column in columns]
+    for what, wanted in [*(("text", name) for name in task.inputs), ("label", task.target)]:
+        if wanted not in known:
+            listed = ", ".join(known)
+            raise UsageError(f"{where} has no {what} column '{wanted}'.{nearest(wanted, known)} Columns: {listed}")
+
+
+def _cells(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
+    """A column as texts: nothing becomes "", 3.0 becomes "3". Raises UsageError for lists, bytes and the like."""
+    cells = []
+    for number, (value, missing) in enumerate(zip(column, column.isna(), strict=True), start=1):
+        if isinstance(value, (list, tuple, dict, set, bytes, np.ndarray)):
+            raise UsageError(f"{where}: column '{name}' holds {type(value).__name__}, not text, in row {number}")
+        if missing:
+            cells.append("")
+        elif isinstance(value, (float, np.floating)) and float(value).is_integer():
+            cells.append(str(int(value)))
+        else:
+            cells.append(str(value))
+    return tuple(cells)
+
+
+def _labels(column: Series[Any], name: str, where: str) -> list[str]:
+    """The label column as stripped texts, (n,). Raises UsageError for rows without a label."""
+    labels = [text.strip() for text in _cells(column, name, where)]
+    empty = [number for number, text in enumerate(labels, start=1) if not text]
+    if empty:
+        raise UsageError(f"{where}: {len(empty)} rows have no label in column '{name}', the first is row {empty[0]}")
+    return labels
+
+
+def _class_names(task: Task, raw: Mapping[str, list[str]], where: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The class names in the order of their ids.
+
+    Raises UsageError for a single class, for many fractions (a regression), for a label that the
+    declared order lacks, and for one in validation that train lacks.
+    """
+    train = set(raw["train"])
+    fractions = {label for label in train if _is_fraction(label)}
+    if len(fractions) > MOST_FRACTIONS:
+        raise UsageError(
+            f"column '{task.target}' of {where} has {len(fractions)} different fractions, such as {min(fractions)}: "
+            "they look like numbers to predict. Try --kind regression"
+        )
+    if len(train) < 2:
+        raise UsageError(
+            f"task has one class in column '{task.target}' of {where} ('{raw['train'][0]}'): expected at least two"
+        )
+    unseen = sorted(set(raw.get("validation", ())) - train)
+    if unseen:
+        raise UsageError(
+            f"{where}: validation has {_some(unseen)} in column '{task.target}', which no row of train has."
+            f"{nearest(unseen[0], train)}"
+        )
+    order = task.labels or names
+    unknown = sorted(train - set(order)) if order else []
+    if unknown:
+        raise UsageError(f"{where}: {_some(unknown)} in column '{task.target}' is none of {', '.join(order)}")
+    return order or _sorted_names(train)
+
+
+def _sorted_names(names: Iterable[str]) -> tuple[str, ...]:
+    """By number if all are whole numbers ("2" before "10"), else by text."""
+    try:
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    except ValueError:
+        return tuple(sorted(names))
+
+
+def _some(labels: list[str]) -> str:
+    more = f" and {len(labels) - 3} more labels" if len(labels) > 3 else ""
+    return ", ".join(f"'{label}'" for label in labels[:3]) + more
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except (ValueError, OverflowError):  # not a number, or infinite
+        return False
+
+
+def _targets(task: Task, values: Sequence[str], where: str) -> np.ndarray[Any, Any]:
+    """(n,) float64. Raises UsageError for a target that is not a finite number."""
+    targets = np.empty(len(values))
+    for number, text in enumerate(values, start=1):
+        try:
+            targets[number - 1] = float(text)
+        except ValueError:
+            targets[number - 1] = math.nan
+        if not math.isfinite(targets[number - 1]):
+            raise UsageError(f"{where}: '{text}' in column '{task.target}', row {number}, is not a finite number")
+    return targets

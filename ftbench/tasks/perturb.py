@@ -1,0 +1,93 @@
+"""Rows made scarcer or noisier: subsets, flipped labels, a selection split, a limit. Pure and seeded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ftbench.errors import UsageError
+from ftbench.tasks.splits import random_or_stratified
+from ftbench.types.task import Data, Rows
+
+#: One stream of draws for each purpose: asking for noise must not change which rows are chosen.
+_SIZE, _FLIP, _TO, _SELECT, _LIMIT = range(5)
+
+
+def perturb(
+    data: Data,
+    *,
+    train_size: int | None = None,
+    label_noise: float = 0.0,
+    data_seed: int = 0,
+    select_on: float = 0.0,
+    limit: int | None = None,
+) -> Data:
+    """``data`` with fewer or noisier rows; unchanged, whatever the seed, where nothing is asked.
+
+    In this order:
+
+    train_size   the first rows of a stratified order of train: fewer are always among more
+    label_noise  this fraction of the train labels becomes another class, each with equal chance. Draws
+                 belong to a row's ``index``: a row flipped at 0.1 is flipped alike at 0.2, and a
+                 row draws the same in every subset
+    select_on    this fraction of train, noise included, becomes the split ``selection``
+    limit        at most this many rows of each split: of train the first of a stratified order, of the
+                 others evenly spaced ones
+
+    Raises UsageError: more rows asked for than there are, noise for a regression, a ``select_on`` that
+    leaves no row on one side.
+    """
+    splits = dict(data.splits)
+    classes = data.task.kind == "classification"
+    train = splits["train"]
+    if train_size is not None:
+        if train_size > len(train):
+            raise UsageError(f"train-size is {train_size:,}: task '{data.task.name}' has {len(train):,} train rows")
+        train = train.take(random_or_stratified(train.labels, train_size, _draws(data_seed, _SIZE), classes=classes))
+    if label_noise:
+        train = _flip(data, train, label_noise, data_seed)
+    if select_on:
+        size = round(select_on * len(train))
+        if not 1 <= size < len(train):
+            raise UsageError(
+                f"select-on is {select_on:g}: of {len(train):,} train rows that leaves {len(train) - size:,} to train "
+                f"on and {size:,} to select on, expected at least 1 each"
+            )
+        draws = _draws(data_seed, _SELECT)
+        chosen = random_or_stratified(train.labels, size, draws, classes=classes, leave=1)
+        splits["selection"] = train.take(chosen)
+        train = train.take(np.setdiff1d(np.arange(len(train)), chosen))
+    splits["train"] = train
+    if limit is not None:
+        splits = {name: _limited(name, rows, limit, data_seed, classes) for name, rows in splits.items()}
+    return replace(data, splits=splits)
+
+
+def _draws(data_seed: int, purpose: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([data_seed, purpose]))
+
+
+def _flip(data: Data, train: Rows, noise: float, data_seed: int) -> Rows:
+    """``train`` with exactly round(noise x rows) labels moved to another class. Raises UsageError for a regression."""
+    if data.task.kind != "classification":
+        raise UsageError(f"label-noise flips classes: task '{data.task.name}' is a regression and has none")
+    if not len(train):
+        return train
+    # one draw for each row number up to the last; how many are drawn does not change the first ones
+    drawn = int(train.index.max()) + 1
+    order: np.ndarray[Any, Any] = _draws(data_seed, _FLIP).random(drawn)[train.index]
+    steps = _draws(data_seed, _TO).random(drawn)[train.index] * (len(data.labels) - 1)
+    flipped = np.argsort(order, kind="stable")[: round(noise * len(train))]
+    labels = train.labels.copy()
+    labels[flipped] = (labels[flipped] + 1 + steps[flipped].astype(np.int64)) % len(data.labels)
+    return train.with_labels(labels)
+
+
+def _limited(name: str, rows: Rows, limit: int, data_seed: int, classes: bool) -> Rows:
+    if len(rows) <= limit:
+        return rows
+    if name == "train":
+        return rows.take(random_or_stratified(rows.labels, limit, _draws(data_seed, _LIMIT), classes=classes))
+    return rows.take(np.arange(limit) * len(rows) // limit)

@@ -1,0 +1,99 @@
+"""A run's checkpoint: one safetensors file, replaced atomically.
+
+Tensors: ``model.<name>``, ``optimizer.<i>.<key>`` and ``method.<i>.<key>``. Everything else (step,
+history, sums, cost, loss scale) is JSON in the file's header. Random numbers need no state: they are
+a function of (seed, step, micro-batch), and the schedule is a function of the step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ftbench.errors import StoreError
+from ftbench.methods.method import Method
+
+NAME = "checkpoint.safetensors"
+
+
+@dataclass
+class State:
+    """Where a run is: optimizer steps done, and all that is not a tensor."""
+
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    sums: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+
+
+def save(
+    folder: Path, state: State, model: torch.nn.Module, optimizer: torch.optim.Optimizer, methods: Sequence[Method]
+) -> None:
+    """Writes the checkpoint of ``folder``. Raises StoreError when the disk is full or not writable."""
+    tensors = {f"model.{name}": value for name, value in _model_state(model).items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items()}
+    for index, method in enumerate(methods):
+        tensors |= {f"method.{index}.{key}": value for key, value in method.state_dict().items()}
+    temporary = folder / f".{NAME}.{os.getpid()}"
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"state": _dump(state)})
+        os.replace(temporary, folder / NAME)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write the checkpoint in {folder}: {error}") from error
+
+
+def load(
+    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, methods: Sequence[Method]
+) -> State | None:
+    """Puts weights, optimizer and methods back and returns the State; None when there is no readable checkpoint."""
+    try:
+        with safe_open(folder / NAME, framework="pt") as file:
+            state = State(**json.loads(file.metadata()["state"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    model.load_state_dict(weights, strict=False)
+    packed = optimizer.state_dict()
+    packed["state"] = _by_index(tensors, "optimizer.")
+    optimizer.load_state_dict(packed)
+    for index, values in _by_index(tensors, "method.").items():
+        methods[index].load_state_dict(values)
+    return state
+
+
+def _model_state(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers; a tensor that two names share is kept once."""
+    kept: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
+            seen.add(tensor.data_ptr())
+            kept[name] = tensor
+    return kept
+
+
+def _by_index(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
+    out: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            index, _, key = name.removeprefix(prefix).partition(".")
+            out.setdefault(int(index), {})[key] = tensor
+    return out
+
+
+def _dump(state: State) -> str:
+    return json.dumps(state.__dict__)

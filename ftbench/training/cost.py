@@ -1,0 +1,97 @@
+"""What a run takes: CPU time, wall time, passes, peak memory. Nothing here can change a number."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+from ftbench.types import Cost
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+class Meter:
+    """Adds to a Cost. Training time runs between ``start`` and ``stop``; ``pause`` takes a stretch out of it."""
+
+    def __init__(self, cost: Cost, device: torch.device) -> None:
+        self.cost = cost
+        self.device = device
+        self._process = self._wall = 0.0
+        self._running = False
+
+    def start(self) -> None:
+        self._running = True
+        self._wall, self._process = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        """Banks the time since ``start``."""
+        if self._running:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.cost.process_seconds += time.process_time() - self._process
+            self.cost.wall_seconds += time.perf_counter() - self._wall
+            self._running = False
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time inside is not training; it is counted as evaluation."""
+        was_running = self._running
+        self.stop()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.cost.evaluate_seconds += time.perf_counter() - began
+            if was_running:
+                self.start()
+
+    def reset_peak(self) -> None:
+        """Gives memory back to the system and starts the peak anew, so that runs in one process compare."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError, AttributeError):
+                ctypes.CDLL("libc.so.6").malloc_trim(0)
+            with contextlib.suppress(OSError):
+                _CLEAR.write_text("5")
+
+    def record_peak(self) -> None:
+        """Largest memory since ``reset_peak``: CUDA's allocator, else the process's resident set, in bytes."""
+        if self.device.type == "cuda":
+            peak, of = torch.cuda.max_memory_allocated(self.device), "tensors on the GPU"
+        else:
+            peak, of = _peak_resident(), "process"
+        self.cost.peak_memory = max(self.cost.peak_memory, peak)
+        self.cost.memory_of = of
+
+
+def _peak_resident() -> int:
+    """VmHWM where the kernel has it (reset by ``reset_peak``), else the present resident set."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return int(psutil.Process().memory_info().rss)
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed blocks: else each step's gradients are unmapped and faulted in again.
+
+    Measured in ``benchmarks/engine.py``. A no-op elsewhere.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
+            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not shrink the heap between steps

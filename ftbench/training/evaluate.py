@@ -1,0 +1,62 @@
+"""Scoring: rows sorted by length, one pass, metrics by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ftbench.metrics import METRICS
+from ftbench.models.backbone import Backbone
+from ftbench.training.batches import Tokens, collate
+from ftbench.training.precision import autocast
+
+EVAL_BATCH = 64
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@torch.inference_mode()
+def predict(
+    backbone: Backbone, tokens: Tokens, precision: str = "fp32", tick: Callable[[], None] = lambda: None
+) -> Array:
+    """Logits (n, classes) float32, in the rows' order. Dropout is off; the model's mode is put back after."""
+    model = backbone.model
+    was_training = model.training
+    model.eval()
+    order = np.argsort(-tokens.lengths, kind="stable")
+    pieces = []
+    for start in range(0, len(order), EVAL_BATCH):
+        inputs = collate_for(backbone, tokens, order[start : start + EVAL_BATCH])
+        with autocast(backbone.device, precision):
+            pieces.append(backbone.forward(inputs).logits.float())
+        tick()
+    logits = torch.cat(pieces).cpu().numpy()
+    model.train(was_training)
+    out = np.empty_like(logits)
+    out[order] = logits
+    return out
+
+
+def collate_for(backbone: Backbone, tokens: Tokens, positions: Array) -> dict[str, torch.Tensor]:
+    """``collate`` with the tokenizer's pad token and side, on the model's device."""
+    tokenizer = backbone.tokenizer
+    left = tokenizer.padding_side == "left"
+    return collate(tokens, positions, tokenizer.pad_token_id, backbone.device, left=left)
+
+
+def probabilities(logits: Array) -> Array:
+    """Softmax over the last axis in float64; (n, classes)."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def decide(logits: Array, *, regression: bool) -> Array:
+    """Class ids (n,), or the regression's values (n,)."""
+    return np.asarray(logits[:, 0].astype(np.float64) if regression else logits.argmax(axis=-1))
+
+
+def score(predictions: Array, targets: Array, metrics: Sequence[str]) -> dict[str, float]:
+    """Each metric by name, as plain floats."""
+    return {name: float(METRICS[name](predictions, targets)) for name in metrics}

@@ -1,0 +1,136 @@
+"""Reference rows: what the task gives away without fine-tuning, from one forward pass.
+
+majority  the most frequent training class (``mean`` in regression)
+cosine    pairs only: logistic regression (ridge) on the cosine of the two texts' mean-pooled embeddings
+linear    logistic regression (ridge) on standardised mean-pooled features of the frozen encoder; the
+          strength is chosen on a fifth of train, then refitted on all of it
+
+A comparison of methods means little where fine-tuning does not beat these.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ftbench.metrics import LOWER_IS_BETTER
+from ftbench.models import backbone as models
+from ftbench.models.locate import Checkpoint
+from ftbench.training.batches import Tokens, tokenize
+from ftbench.training.cost import Meter
+from ftbench.training.evaluate import EVAL_BATCH, collate_for, score
+from ftbench.training.run import Outcome, Place, apply_perturbations, constant_predictions
+from ftbench.training.watch import Control
+from ftbench.types import Cost, Data, Result, Rows, RunSpec
+
+#: inverse strengths of L2; the features have unit variance, so useful values are small
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+SLICE = 0.2
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: Control) -> Outcome:
+    """Scores the reference rows on the rows of ``spec``: ``metrics[reference]["validation"]``."""
+    data = apply_perturbations(spec, data)
+    regression = data.task.kind == "regression"
+    tokenizer = models.load_tokenizer(source)
+    network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed)
+    network.model.to(place.device)
+    meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
+    meter.start()
+    train_rows, validation = data.splits["train"], data.splits["validation"]
+
+    def encode(rows: Rows) -> Array:
+        tokens = tokenize(rows, tokenizer, spec.max_length, key=source.fingerprint, cache=place.cache)
+        return pooled(network, tokens, control)
+
+    constant = constant_predictions(train_rows, validation, regression=regression)
+    guesses = {"mean" if regression else "majority": constant}
+    if len(data.task.inputs) == 2:
+        near, new = (_cosine(encode(_column(rows, 0)), encode(_column(rows, 1))) for rows in (train_rows, validation))
+        guesses["cosine"] = fit_linear(near, train_rows.labels, new, regression=regression, metric=_headline(data))
+    guesses["linear"] = fit_linear(
+        encode(train_rows), train_rows.labels, encode(validation), regression=regression, metric=_headline(data)
+    )
+    meter.stop()
+    metrics = {
+        name: {"validation": score(guess, validation.labels, data.task.metrics)} for name, guess in guesses.items()
+    }
+    facts = {
+        "headline": _headline(data),
+        "lower_is_better": _headline(data) in LOWER_IS_BETTER,
+        "rows": {name: len(rows) for name, rows in data.splits.items()},
+    }
+    return Outcome(Result(spec=spec, status="ok", metrics=metrics, facts=facts), meter.cost)
+
+
+@torch.inference_mode()
+def pooled(network: models.Backbone, tokens: Tokens, control: Control) -> Array:
+    """Mean over real tokens of the encoder's last hidden states, float32, (n, width)."""
+    network.model.eval()
+    order = np.argsort(-tokens.lengths, kind="stable")
+    pieces = []
+    for start in range(0, len(order), EVAL_BATCH):
+        inputs = collate_for(network, tokens, order[start : start + EVAL_BATCH])
+        mask = inputs["attention_mask"].unsqueeze(-1).float()
+        states = network.hidden(inputs).float()
+        pieces.append((states * mask).sum(1) / mask.sum(1))
+        control.heartbeat()
+    features = torch.cat(pieces).cpu().numpy()
+    out = np.empty_like(features)
+    out[order] = features
+    return out
+
+
+def fit_linear(train_x: Array, train_y: Array, x: Array, *, regression: bool, metric: str) -> Array:
+    """Predictions (m,) for features x (m, width) of a linear model fitted on train_x (n, width), train_y (n,)."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def fit(strength: float, rows: Array) -> Any:
+        model = make_pipeline(StandardScaler(), _linear_model(strength, regression=regression))
+        return model.fit(train_x[rows], train_y[rows])
+
+    everything = np.arange(len(train_y))
+    fitted_on, chosen_on = _slice(train_y, regression=regression)
+    if len(chosen_on) == 0 or (not regression and len(np.unique(train_y[fitted_on])) < 2):
+        best = 1e-2
+    else:
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        scores = [
+            sign * score(fit(c, fitted_on).predict(train_x[chosen_on]), train_y[chosen_on], [metric])[metric]
+            for c in STRENGTHS
+        ]
+        best = STRENGTHS[int(np.argmax(scores))]
+    return np.asarray(fit(best, everything).predict(x))
+
+
+def _linear_model(strength: float, *, regression: bool) -> Any:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    return Ridge(alpha=1 / strength) if regression else LogisticRegression(C=strength, max_iter=2000)
+
+
+def _slice(labels: Array, *, regression: bool) -> tuple[Array, Array]:
+    """Positions to fit on and to choose on: a fixed fifth of every class."""
+    generator = np.random.Generator(np.random.PCG64(20))
+    groups = [np.arange(len(labels))] if regression else [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    chosen = [generator.permutation(group)[: int(len(group) * SLICE)] for group in groups]
+    held = np.sort(np.concatenate(chosen))
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    """Cosine of each row of a and b, (n, 1)."""
+    product = (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
+    return np.asarray(product[:, None])
+
+
+def _column(rows: Rows, number: int) -> Rows:
+    return Rows((rows.texts[number],), rows.labels, rows.index)
+
+
+def _headline(data: Data) -> str:
+    return data.task.metrics[0]

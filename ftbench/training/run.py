@@ -1,0 +1,158 @@
+"""RunSpec to Result, top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ftbench import methods as catalogue
+from ftbench.metrics import LOWER_IS_BETTER
+from ftbench.models import backbone as models
+from ftbench.models.locate import Checkpoint
+from ftbench.tasks.perturb import perturb
+from ftbench.training import checkpoint
+from ftbench.training.batches import Tokens, tokenize
+from ftbench.training.cost import Meter
+from ftbench.training.engine import Diverged, Training, train
+from ftbench.training.evaluate import decide, probabilities, score
+from ftbench.training.optim import make_optimizer
+from ftbench.training.watch import Control, Split, Watch
+from ftbench.types import Cost, Data, Result, Rows, RunSpec
+
+
+@dataclass
+class Place:
+    """Where a run works: its folder in the store, the device, the cache of tokenised rows."""
+
+    folder: Path
+    device: torch.device
+    cache: Path | None = None
+
+
+@dataclass
+class Outcome:
+    """A finished run before it is stored. predictions: columns of ``predictions.parquet``, each (n,) or (n, k)."""
+
+    result: Result
+    cost: Cost
+    history: list[dict[str, Any]] = field(default_factory=list)
+    predictions: dict[str, Any] = field(default_factory=dict)
+    backbone: models.Backbone | None = None
+
+
+def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: Control) -> Outcome:
+    """Fine-tunes once, continuing from the checkpoint in ``place.folder`` where there is one.
+
+    Raises Interrupted when asked to stop, UsageError for a model that cannot be loaded; a loss that is
+    not finite gives a Result with status ``diverged``.
+    """
+    data = apply_perturbations(spec, data)
+    meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
+    meter.reset_peak()
+    tokenizer = models.load_tokenizer(source)
+    tokens = tokenize_splits(spec, data, source, tokenizer, place)
+    training = _prepare(spec, data, source, tokenizer, tokens["train"], place, meter)
+    splits = {name: Split(tokens[name], rows.labels) for name, rows in data.splits.items() if name != "train"}
+    watch = Watch(place.folder, splits, data.task.metrics, control, training)
+    try:
+        train(training, watch)
+    except Diverged as error:
+        meter.stop()
+        result = Result(spec=spec, status="diverged", facts=_facts(training, data, tokens), error=str(error))
+        return Outcome(result, meter.cost, training.state.history)
+    meter.record_peak()
+    return _outcome(training, watch, data, tokens)
+
+
+def apply_perturbations(spec: RunSpec, data: Data) -> Data:
+    """The rows that the spec asks for: fewer, mislabelled, with a slice to select on."""
+    return perturb(
+        data,
+        train_size=spec.train_size,
+        label_noise=spec.label_noise,
+        data_seed=spec.data_seed,
+        select_on=spec.select_on,
+        limit=spec.limit,
+    )
+
+
+def tokenize_splits(spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any, place: Place) -> dict[str, Tokens]:
+    """Every split's rows, tokenised or from the cache."""
+    return {
+        name: tokenize(rows, tokenizer, spec.max_length, key=source.fingerprint, cache=place.cache)
+        for name, rows in data.splits.items()
+    }
+
+
+def _prepare(
+    spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any, tokens: Tokens, place: Place, meter: Meter
+) -> Training:
+    """The model with its seeded head, methods prepared, optimizer made, checkpoint loaded."""
+    regression = data.task.kind == "regression"
+    network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed)
+    network.model.to(place.device)
+    methods = catalogue.make(spec.methods)
+    for method in methods:
+        method.prepare(network)
+    optimizer = make_optimizer(network.model, spec.lr, spec.weight_decay)
+    state = checkpoint.load(place.folder, network.model, optimizer, methods) or checkpoint.State()
+    if state.step:
+        meter.cost.__dict__.update(state.cost, interruptions=state.cost["interruptions"] + 1)
+    meter.cost.trained_parameters = sum(p.numel() for p in network.model.parameters() if p.requires_grad)
+    train_rows = data.splits["train"]
+    return Training(
+        spec, network, methods, tokens, train_rows.labels, train_rows.index, regression, optimizer, meter, state
+    )
+
+
+def _outcome(training: Training, watch: Watch, data: Data, tokens: dict[str, Tokens]) -> Outcome:
+    state, logits, rows = training.state, watch.logits, data.splits["validation"]
+    if logits is None:
+        raise RuntimeError("the last step was not evaluated")
+    decided = decide(logits, regression=training.regression)
+    last = next(r["evaluation"] for r in reversed(state.history) if "evaluation" in r)
+    facts = _facts(training, data, tokens) | {
+        "distinct_predictions": len(np.unique(decided)),
+        "best_step": state.best["step"],
+        "selected_on": watch.chosen_on,
+    }
+    metrics = {"last": last, "best": state.best["scores"]}
+    predictions = {"example": rows.index, "label": rows.labels, "prediction": decided}
+    if not training.regression:
+        predictions["probabilities"] = probabilities(logits).astype(np.float32)
+    result = Result(spec=training.spec, status="ok", metrics=metrics, facts=facts)
+    return Outcome(result, training.meter.cost, state.history, predictions, training.backbone)
+
+
+def _facts(training: Training, data: Data, tokens: dict[str, Tokens]) -> dict[str, Any]:
+    headline = data.task.metrics[0]
+    train_rows, validation = data.splits["train"], data.splits["validation"]
+    constant = constant_predictions(train_rows, validation, regression=training.regression)
+    return {
+        "headline": headline,
+        "lower_is_better": headline in LOWER_IS_BETTER,
+        "kind": data.task.kind,
+        "labels": list(data.labels),
+        "rows": {name: len(rows) for name, rows in data.splits.items()},
+        "truncated": {name: split.truncated for name, split in tokens.items()},
+        "steps_per_epoch": training.per_epoch,
+        "majority_score": score(constant, validation.labels, [headline])[headline],
+    }
+
+
+def constant_predictions(train_rows: Rows, rows: Rows, *, regression: bool) -> np.ndarray[Any, Any]:
+    """What knows nothing of the text: the most frequent training class (the first of equals), or the mean. (n,)"""
+    if regression:
+        return np.full(len(rows), train_rows.labels.mean())
+    values, counts = np.unique(train_rows.labels, return_counts=True)
+    return np.full(len(rows), values[counts.argmax()])
+
+
+def cost_of_failure(device: torch.device) -> Cost:
+    """The cost card of a run that ended before it could count."""
+    return dataclasses.replace(Cost(), device=str(device), threads=torch.get_num_threads())

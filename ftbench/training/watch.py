@@ -1,0 +1,124 @@
+"""What happens between steps: evaluate, keep the best, show progress, save, stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ftbench.errors import Interrupted
+from ftbench.metrics import LOWER_IS_BETTER
+from ftbench.training import checkpoint
+from ftbench.training.batches import Tokens
+from ftbench.training.engine import Training, evaluation_steps
+from ftbench.training.evaluate import decide, predict, score
+
+SAVE_SECONDS = 60.0
+
+
+class Progress(Protocol):
+    """Told what a run does; never asked for anything. Counts are optimizer steps."""
+
+    def step(self, done: int, total: int, loss: float | None) -> None: ...
+
+    def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def step(self, done: int, total: int, loss: float | None) -> None: ...
+
+    def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+
+@dataclass
+class Control:
+    """How a run is attended; none of it changes a number.
+
+    checkpoint_every: optimizer steps between checkpoints; 0 saves by the clock, about once a minute.
+    heartbeat:        called often, so that others see the run is alive.
+    should_stop:      true once the user asked to stop.
+    """
+
+    progress: Progress = field(default_factory=Silent)
+    checkpoint_every: int = 0
+    heartbeat: Callable[[], None] = lambda: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class Split:
+    """Rows to score: tokens and targets (n,)."""
+
+    tokens: Tokens
+    targets: np.ndarray[Any, Any]
+
+
+class Watch:
+    """Called after every optimizer step of a run."""
+
+    def __init__(
+        self, folder: Path, splits: Mapping[str, Split], metrics: tuple[str, ...], control: Control, run: Training
+    ) -> None:
+        self.folder, self.splits, self.metrics, self.control = folder, splits, metrics, control
+        self.chosen_on = "selection" if "selection" in splits else "validation"
+        self.due = set(evaluation_steps(run.spec.steps, run.per_epoch, run.spec.evaluations))
+        self.logits: np.ndarray[Any, Any] | None = None
+        self._saved_at = time.monotonic()
+        self._saved_step = run.state.step
+
+    def __call__(self, run: Training) -> None:
+        control, state, total = self.control, run.state, run.spec.steps
+        control.heartbeat()
+        control.progress.step(state.step, total, state.history[-1].get("loss") if state.history else None)
+        if state.step in self.due:
+            with run.meter.pause():
+                self.evaluate(run)
+        if control.should_stop() and state.step < total:
+            self.save(run)
+            raise Interrupted(f"stopped after step {state.step} of {total}; run the same command to continue")
+        if state.step < total and self._save_is_due(state.step):
+            with run.meter.pause():
+                self.save(run)
+
+    def evaluate(self, run: Training) -> None:
+        """Scores every split with the present weights; keeps the best by the headline metric."""
+        scores = {}
+        for name, split in self.splits.items():
+            logits = predict(run.backbone, split.tokens, run.spec.precision, self.control.heartbeat)
+            scores[name] = score(decide(logits, regression=run.regression), split.targets, self.metrics)
+            if name == "validation":
+                self.logits = logits
+        headline = self.metrics[0]
+        self._keep_best(run, scores, headline)
+        run.state.history.append({"step": run.state.step, "evaluation": scores})
+        self.control.progress.evaluated(run.state.step, headline, scores["validation"][headline])
+
+    def _keep_best(self, run: Training, scores: dict[str, dict[str, float]], headline: str) -> None:
+        """The earliest of equals, chosen on the slice of train where there is one."""
+        sign = -1 if headline in LOWER_IS_BETTER else 1
+        best = run.state.best
+        new = scores[self.chosen_on][headline]
+        if not best or sign * new > sign * best["scores"][self.chosen_on][headline]:
+            run.state.best = {"step": run.state.step, "scores": scores}
+
+    def save(self, run: Training) -> None:
+        """Writes a checkpoint that continues exactly here."""
+        run.meter.stop()
+        state = run.state
+        state.sums = run.window.to_json()
+        state.scaler = run.scaler.state_dict()
+        state.cost = dataclasses.asdict(run.meter.cost)
+        checkpoint.save(self.folder, state, run.backbone.model, run.optimizer, run.methods)
+        self._saved_at, self._saved_step = time.monotonic(), state.step
+
+    def _save_is_due(self, step: int) -> bool:
+        if self.control.checkpoint_every:
+            return step - self._saved_step >= self.control.checkpoint_every
+        return time.monotonic() - self._saved_at >= SAVE_SECONDS

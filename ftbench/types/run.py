@@ -1,0 +1,223 @@
+"""One run: what was asked (RunSpec), what came out (Result), what it took (Cost)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ftbench.errors import UsageError
+
+Status = Literal["ok", "diverged", "failed"]
+#: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
+Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+def _since(value: Any, *, label: bool = False) -> Any:
+    """A field that was introduced with ``value``: left out of the id while it has that value.
+
+    ``label`` fields say where things came from; fingerprints stand for them in the id.
+    """
+    make = {"default_factory": lambda: value} if isinstance(value, dict) else {"default": value}
+    return field(**make, metadata={"introduced": value, "label": label})
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One method of a stack: its canonical name, its revision, and the fields that were set."""
+
+    name: str
+    revision: int = 1
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """``"r3f:weight=0.5"``: what a user would type."""
+        if not self.fields:
+            return self.name
+        return f"{self.name}:" + ",".join(f"{key}={_text(value)}" for key, value in sorted(self.fields.items()))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """Everything that decides a run's numbers, and nothing else.
+
+    ``id`` hashes the fields that differ from the value they had when they were introduced; so a new
+    field never changes an old run's id. ``data`` and ``weights`` are fingerprints of the rows and of
+    the checkpoint, ``*_revision`` are raised whenever a number can move.
+    """
+
+    kind: Literal["finetune", "reference"]
+    task: str
+    data: str
+    weights: str
+    model: str = _since("", label=True)
+    source: Mapping[str, Any] = _since({}, label=True)
+    task_revision: int = _since(1)
+    engine_revision: int = _since(1)
+    methods: tuple[MethodSpec, ...] = _since(())
+    seed: int = _since(0)
+    # rows
+    data_seed: int = _since(0)
+    train_size: int | None = _since(None)
+    label_noise: float = _since(0.0)
+    select_on: float = _since(0.0)
+    limit: int | None = _since(None)
+    max_length: int = _since(128)
+    # recipe
+    steps: int = _since(0)
+    batch_size: int = _since(16)
+    micro_batch: int | None = _since(None)
+    lr: float = _since(5e-5)
+    warmup: float = _since(0.1)
+    weight_decay: float = _since(0.01)
+    clip: float = _since(1.0)
+    batching: Literal["random", "bucket"] = _since("random")
+    passes: Literal["separate", "joined"] = _since("separate")
+    precision: Literal["fp32", "bf16", "fp16"] = _since("fp32")
+    evaluations: int = _since(10)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def id(self) -> str:
+        """12 hex digits that identify the numbers."""
+        return hashlib.sha256(_canonical(self.hashed()).encode()).hexdigest()[:12]
+
+    def hashed(self) -> dict[str, Any]:
+        """The fields that the id is made of."""
+        out: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            meta = item.metadata
+            if meta.get("label") or ("introduced" in meta and value == meta["introduced"]):
+                continue
+            out[item.name] = [dataclasses.asdict(m) for m in value] if item.name == "methods" else value
+        return out
+
+    @property
+    def method(self) -> str:
+        """The stack as a user would type it; the empty stack is ``std``."""
+        return "+".join(m.label for m in self.methods) or "std"
+
+    def arm(self) -> dict[str, Any]:
+        """Everything in the id but the seeds: runs that share it are averaged."""
+        return {key: value for key, value in self.hashed().items() if key not in ("seed", "data_seed")}
+
+    def rows_key(self) -> tuple[Any, ...]:
+        """The rows and the model: references and methods that share it can be compared."""
+        return (
+            self.task, self.data, self.task_revision, self.weights, self.train_size, self.label_noise,
+            self.select_on, self.limit, self.max_length,
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, for ``spec.json``."""
+        return {**dataclasses.asdict(self), "source": dict(self.source)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunSpec:
+        """Reads ``spec.json`` of this or an older version: fields it lacks have their introduced value.
+
+        Raises ValueError for a field that this version does not know.
+        """
+        known = {item.name for item in dataclasses.fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ValueError(f"unknown fields {', '.join(unknown)}: written by a newer ftbench?")
+        introduced = {
+            item.name: item.metadata["introduced"] for item in dataclasses.fields(cls) if "introduced" in item.metadata
+        }
+        methods = tuple(MethodSpec(**m) for m in data.get("methods", ()))
+        return cls(**{**introduced, **data, "methods": methods})
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _check(spec: RunSpec) -> None:
+    """Refuses values that no run can have. Raises UsageError naming the field."""
+    rules = [
+        ("seed", 0 <= spec.seed < 2**32, "a whole number from 0"),
+        ("data_seed", 0 <= spec.data_seed < 2**32, "a whole number from 0"),
+        ("train_size", spec.train_size is None or spec.train_size >= 1, "at least 1"),
+        ("label_noise", 0 <= spec.label_noise < 1, "from 0 to below 1"),
+        ("select_on", 0 <= spec.select_on < 1, "a fraction from 0 to below 1"),
+        ("limit", spec.limit is None or spec.limit >= 1, "at least 1"),
+        ("max_length", spec.max_length >= 4, "at least 4 tokens"),
+        ("steps", spec.steps >= (spec.kind == "finetune"), "at least 1"),
+        ("batch_size", spec.batch_size >= 1, "at least 1"),
+        ("micro_batch", spec.micro_batch is None or 1 <= spec.micro_batch <= spec.batch_size, "1 to the batch size"),
+        ("lr", 0 < spec.lr < float("inf"), "above 0"),
+        ("warmup", 0 <= spec.warmup < 1, "a fraction from 0 to below 1"),
+        ("weight_decay", spec.weight_decay >= 0, "0 or more"),
+        ("clip", spec.clip >= 0, "0 (off) or more"),
+        ("batching", spec.batching in ("random", "bucket"), "random or bucket"),
+        ("passes", spec.passes in ("separate", "joined"), "separate or joined"),
+        ("precision", spec.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+        ("evaluations", spec.evaluations >= 1, "at least 1"),
+    ]
+    for name, good, expected in rules:
+        if not good:
+            shown = name.replace("_", "-")
+            raise UsageError(f"{shown} is {getattr(spec, name)!r}: expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came out. Holds nothing that time or machine decide, so two results compare with ``cmp``.
+
+    ``facts`` are whole numbers and scores that later verdicts need: rows, steps, updates per epoch,
+    the majority score, the number of distinct predictions, the epoch of the best score.
+    """
+
+    spec: RunSpec
+    status: Status
+    metrics: Metrics = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    def score(self, metric: str, selection: str = "last", split: str = "validation") -> float | None:
+        """One number, or None where the run has none."""
+        return self.metrics.get(selection, {}).get(split, {}).get(metric)
+
+
+@dataclass(kw_only=True)
+class Cost:
+    """What a run took, summed over its interruptions. Seconds are of training only: no loading, no
+    evaluation, no diagnostics. ``process_seconds`` is CPU time of all threads; memory is in bytes."""
+
+    process_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+    steps: int = 0
+    forward_passes: int = 0
+    backward_passes: int = 0
+    tokens: int = 0
+    peak_memory: int = 0
+    memory_of: str = ""
+    trained_parameters: int = 0
+    device: str = ""
+    threads: int = 0
+    interruptions: int = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run in the store."""
+
+    folder: Path
+    result: Result
+    cost: Cost

@@ -1,0 +1,134 @@
+"""What is learned: a task, declared as data, and its rows once loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from ftbench.errors import UsageError
+
+Kind = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """Text files inside an installed package, found by its metadata; its code is never imported.
+
+    ``sha256`` is the hash of the documents as read (see ``tasks.sources``), so that an edited or
+    newer package is noticed. ``build`` turns documents into rows.
+    """
+
+    distribution: str
+    folder: str
+    sha256: str
+    build: Callable[[list[Document]], dict[str, Rows]]
+
+
+@dataclass(frozen=True)
+class Files:
+    """A user's own table (CSV, TSV, JSONL, Parquet), or a folder with train and validation files."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A data set of the Hugging Face hub, or a local folder in its format, at one revision."""
+
+    repo: str
+    revision: str | None = None
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of a packaged corpus."""
+
+    label: str
+    title: str
+    body: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task. Importing a declaration loads neither torch nor datasets.
+
+    ``inputs`` names one text column, or two for pairs. ``labels`` lists the class names in the order
+    of their ids; empty means: found in the data, sorted. The first metric is the headline. ``revision``
+    is raised whenever the rows or the scoring of the task can change.
+    """
+
+    name: str
+    kind: Kind
+    source: Packaged | Files | Hub
+    inputs: tuple[str, ...]
+    metrics: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    target: str = "label"
+    default_train_size: int | None = None
+    description: str = ""
+    licence: str = ""
+    cite: str = ""
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) not in (1, 2):
+            raise UsageError(f"task '{self.name}': expected one or two text columns, got {len(self.inputs)}")
+        if not self.metrics:
+            raise UsageError(f"task '{self.name}': no metric given")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one split.
+
+    texts:  one tuple of strings for each input column, each of length n
+    labels: (n,) int64 class ids, or float64 targets of a regression
+    index:  (n,) int64 row numbers in the split as loaded; they stay when rows are taken away
+    """
+
+    texts: tuple[tuple[str, ...], ...]
+    labels: np.ndarray[Any, Any]
+    index: np.ndarray[Any, Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: np.ndarray[Any, Any]) -> Rows:
+        """The rows at ``positions`` (k,), in that order."""
+        texts = tuple(tuple(column[i] for i in positions) for column in self.texts)
+        return Rows(texts, self.labels[positions], self.index[positions])
+
+    def with_labels(self, labels: np.ndarray[Any, Any]) -> Rows:
+        """The same rows with other labels."""
+        return replace(self, labels=labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A loaded task: its splits (``train``, ``validation``, and ``selection`` where one is carved out)."""
+
+    task: Task
+    splits: Mapping[str, Rows]
+    labels: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of every text, label and label name: another row, another fingerprint (16 hex digits)."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.task.kind, self.task.metrics, self.labels)).encode())
+        for name in sorted(self.splits):
+            rows = self.splits[name]
+            digest.update(f"\x1d{name}\x1d{len(rows)}".encode())
+            for column in rows.texts:
+                for text in column:
+                    digest.update(text.encode("utf-8", "surrogatepass"))
+                    digest.update(b"\x1e")
+            digest.update(np.ascontiguousarray(rows.labels).tobytes())
+        return digest.hexdigest()[:16]
