@@ -1,0 +1,132 @@
+"""A run is claimed by an exclusive file, so that several processes can work on one folder.
+
+``claim.json`` holds host, pid and the process's start time; its modification time is the heartbeat.
+A claim is dead when its process is gone (same host) or has been silent for ten minutes (other host);
+a dead claim is taken over. Should two processes ever win, they write equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from ftbench.errors import StoreError
+from ftbench.runs.files import explain
+
+NAME = "claim.json"
+BEAT_SECONDS = 10.0
+DEAD_SECONDS = 600.0
+
+
+@dataclass
+class Claim:
+    """Held until ``release``; ``beat`` is cheap to call often."""
+
+    path: Path
+    _beaten_at: float = 0.0
+
+    def beat(self) -> None:
+        """Renews the heartbeat, at most every ten seconds."""
+        now = time.monotonic()
+        if now - self._beaten_at >= BEAT_SECONDS:
+            self._beaten_at = now
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+    def release(self) -> None:
+        """Gives the run free."""
+        self.path.unlink(missing_ok=True)
+
+
+def take(folder: Path) -> Claim | None:
+    """Claims the run in ``folder``; None while a living process has it. Raises StoreError when it cannot write."""
+    path = folder / NAME
+    for _ in range(3):
+        try:
+            _create(path)
+            return Claim(path, time.monotonic())
+        except FileExistsError:
+            if not _bury(path):
+                return None
+        except OSError as error:
+            raise StoreError(f"cannot write in {folder}: {explain(error)}") from error
+    return None
+
+
+def holder(folder: Path) -> str | None:
+    """``"pid 123 on host"`` of the living claimant, or None."""
+    path = folder / NAME
+    if not path.exists() or _is_dead(path):
+        return None
+    try:
+        claim = json.loads(path.read_text())
+        return f"pid {claim['pid']} on {claim['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def _create(path: Path) -> None:
+    """The whole content appears at once: written aside, then linked to its name, which fails if that exists."""
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    temporary = path.with_name(f".{NAME}.{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.write_text(json.dumps(me))
+        try:
+            os.link(temporary, path)
+        except (PermissionError, NotImplementedError):  # a file system without hard links
+            with path.open("x") as stream:
+                stream.write(json.dumps(me))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _bury(path: Path) -> bool:
+    """Moves a dead claim out of the way. True when it is worth trying to claim again."""
+    if not _is_dead(path):
+        return not path.exists()
+    grave = path.with_name(f".dead-{uuid.uuid4().hex[:8]}")
+    try:
+        os.rename(path, grave)
+    except FileNotFoundError:
+        return True
+    if not _is_dead(grave):  # someone buried the dead one first and this is a living claim: put it back
+        with contextlib.suppress(OSError):
+            os.link(grave, path)
+        grave.unlink(missing_ok=True)
+        return False
+    grave.unlink(missing_ok=True)
+    return True
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        age = time.time() - path.stat().st_mtime
+        claim = json.loads(path.read_text())
+        host, pid, started = claim["host"], int(claim["pid"]), float(claim["started"])
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return _age(path) > BEAT_SECONDS  # damaged, and nobody is writing it
+    if host != socket.gethostname():
+        return age > DEAD_SECONDS
+    try:
+        return abs(psutil.Process(pid).create_time() - started) > 2.0
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,231 @@
+"""Does the runs of a study, one after the other, and loses none.
+
+A finished run is skipped, an interrupted one continues, a failure is recorded and the others go on,
+a run that another process has claimed is waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ftbench.errors import Interrupted, StoreError, UsageError
+from ftbench.models.locate import Checkpoint
+from ftbench.runs.claim import Claim, holder
+from ftbench.runs.files import write_atomic
+from ftbench.runs.stages import Stage
+from ftbench.runs.store import Store
+from ftbench.types import Data, Record, Result, RunSpec
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 1.0
+
+
+class StudyProgress(Protocol):
+    """Told what the study does. A run's own steps go to ``step`` and ``evaluated``."""
+
+    def planned(self, total: int) -> None: ...
+
+    def started(self, spec: RunSpec, number: int) -> None: ...
+
+    def finished(self, record: Record, *, skipped: bool) -> None: ...
+
+    def waiting(self, who: str) -> None: ...
+
+    def step(self, done: int, total: int, loss: float | None) -> None: ...
+
+    def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Options:
+    """How the study is carried out; none of it changes a number.
+
+    keep_model: write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    cache: Path | None = None
+    force: bool = False
+    retry_failed: bool = False
+    keep_model: bool = False
+    checkpoint_every: int = 0
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class Grid:
+    """The inputs of a study's runs by fingerprint, and the store they go to."""
+
+    store: Store
+    data: Mapping[str, Data]
+    models: Mapping[str, Checkpoint]
+    progress: StudyProgress
+    options: Options
+    records: list[Record] = field(default_factory=list)
+    _fresh: set[str] = field(default_factory=set)
+
+    def run(self, stages: Sequence[Stage]) -> list[Record]:
+        """Every record of the study, in the stages' order.
+
+        Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be
+        loaded); all other failures become records with status ``failed``.
+        """
+        total = 0
+        for stage in stages:
+            specs = stage(self.records)
+            total += len(specs)
+            self.progress.planned(total)
+            self._run_stage(specs, total - len(specs))
+        return self.records
+
+    def keep_models(self, which: str) -> None:
+        """Keeps the weights of each arm's best or median seed, or of all.
+
+        A chosen run whose weights are not there is trained again, to the same numbers. Weights kept by
+        an earlier command stay.
+        """
+        arms: dict[str, list[Record]] = {}
+        for record in self.records:
+            if record.result.spec.kind == "finetune" and record.result.status == "ok":
+                arms.setdefault(replace(record.result.spec, seed=0, data_seed=0).id, []).append(record)
+        for group in arms.values():
+            chosen = choose(group, which)
+            for record in group:
+                model = record.folder / "model"
+                if record not in chosen and record.result.spec.id in self._fresh:
+                    shutil.rmtree(model, ignore_errors=True)
+                elif record in chosen and not model.exists():
+                    self.store.forget(record.result.spec)
+                    self._run_stage([record.result.spec], 0, keep=False)
+
+    def _run_stage(self, specs: Sequence[RunSpec], offset: int, *, keep: bool = True) -> None:
+        done: dict[str, Record] = {}
+        while missing := [spec for spec in specs if spec.id not in done]:
+            before = len(done)
+            for spec in missing:
+                if record := self._one(spec, offset + len(done)):
+                    done[spec.id] = record
+            if len(done) == before:
+                self.progress.waiting(holder(self.store.folder(missing[0])) or "another process")
+                self._stop_if_asked()
+                time.sleep(POLL_SECONDS)
+        if keep:
+            self.records += [done[spec.id] for spec in specs]
+
+    def _one(self, spec: RunSpec, number: int) -> Record | None:
+        """The run's record, done now or before; None while another process has it."""
+        if record := self._finished(spec):
+            self.progress.finished(record, skipped=True)
+            return record
+        self._stop_if_asked()
+        claim = self.store.claim(spec)
+        if claim is None:
+            return None
+        try:
+            record = self._finished(spec)
+            if record is None:
+                self.progress.started(spec, number)
+                self._fresh.add(spec.id)
+                record = self._do(spec, claim)
+            self.progress.finished(record, skipped=False)
+            return record
+        finally:
+            claim.release()
+
+    def _finished(self, spec: RunSpec) -> Record | None:
+        record = self.store.find(spec)
+        if record is None or spec.id in self._fresh:
+            return record
+        if self.options.force or (self.options.retry_failed and record.result.status != "ok"):
+            self.store.forget(spec)
+            return None
+        return record
+
+    def _do(self, spec: RunSpec, claim: Claim) -> Record:
+        from ftbench.runs.environment import environment
+        from ftbench.training import reference
+        from ftbench.training.precision import choose_device
+        from ftbench.training.run import Place, finetune
+        from ftbench.training.watch import Control
+
+        device = choose_device(self.options.device)
+        _set_threads(self.options.threads)
+        place = Place(self.store.folder(spec), device, self.options.cache)
+        control = Control(self.progress, self.options.checkpoint_every, claim.beat, self.options.should_stop)
+        work = finetune if spec.kind == "finetune" else reference.reference
+        try:
+            outcome = work(spec, self.data[spec.data], self.models[spec.weights], place, control)
+        except (Interrupted, StoreError, UsageError):
+            raise
+        except Exception as error:
+            return self._failed(spec, error, environment(str(device)))
+        save_model = outcome.backbone.save if self.options.keep_model and outcome.backbone else None
+        return self.store.save(
+            outcome.result,
+            outcome.cost,
+            history=outcome.history,
+            predictions=outcome.predictions,
+            environment=environment(str(device)),
+            save_model=save_model,
+        )
+
+    def _failed(self, spec: RunSpec, error: Exception, where: dict[str, Any]) -> Record:
+        """Records a crash: its reason in the result, its traceback beside it."""
+        from ftbench.training.run import cost_of_failure
+
+        reason = explain_failure(spec, error)
+        log.error("%s seed %s failed: %s", spec.method, spec.seed, reason)
+        folder = self.store.folder(spec)
+        write_atomic(folder / "error.txt", "".join(traceback.format_exception(error)).encode())
+        return self.store.save(
+            Result(spec=spec, status="failed", error=reason), cost_of_failure(where["device"]), environment=where
+        )
+
+    def _stop_if_asked(self) -> None:
+        if self.options.should_stop():
+            raise Interrupted("stopped between runs; run the same command to continue")
+
+
+def explain_failure(spec: RunSpec, error: Exception) -> str:
+    """One line for a failed run; out of memory says what to try."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    lowered = f"{type(error).__name__} {text}".lower()
+    if isinstance(error, MemoryError) or "out of memory" in lowered or "can't allocate memory" in lowered:
+        size = spec.micro_batch or spec.batch_size
+        return (
+            f"out of memory at micro-batches of {size} rows and up to {spec.max_length} tokens. Try --micro-batch "
+            f"{max(1, size // 2)} (the same effective batch), a smaller --max-length, or --precision bf16"
+        )
+    return f"{type(error).__name__}: {text}"
+
+
+def choose(group: Sequence[Record], which: str) -> list[Record]:
+    """Of an arm's runs the best or the (lower) median one by headline score, or all."""
+    ranked = sorted(group, key=_headline)
+    middle = (len(ranked) - 1) // 2
+    return {"best": ranked[-1:], "median": ranked[middle : middle + 1], "all": ranked}[which]
+
+
+def _headline(record: Record) -> float:
+    """The headline score, larger is better."""
+    facts = record.result.facts
+    value = record.result.score(facts["headline"])
+    return (-1 if facts["lower_is_better"] else 1) * (value if value is not None else float("-inf"))
+
+
+def _set_threads(threads: int | None) -> None:
+    import torch
+
+    from ftbench.training.cost import keep_freed_memory
+
+    keep_freed_memory()
+    if threads:
+        torch.set_num_threads(threads)

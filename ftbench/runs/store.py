@@ -1,0 +1,186 @@
+"""The store: one folder a run, written so that a run is never lost and never mislabelled.
+
+    runs/<task>/<arm>-<id>/
+        spec.json             what was asked, all fields
+        result.json           what came out; written last, its presence means: finished
+        cost.json             what it took
+        history.jsonl         losses and scores over the steps
+        predictions.parquet   every validation example: label, prediction, probabilities
+        environment.json      versions, machine, command
+        checkpoint.safetensors, claim.json    while it runs
+        model/                where it was kept; loads in plain from_pretrained
+
+Names are for people, the id is the key. No torch here: reading results is instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftbench.errors import StoreError
+from ftbench.runs.claim import Claim, take
+from ftbench.runs.files import explain, slug, to_json, to_jsonl, write_atomic
+from ftbench.types import Cost, Record, Result, RunSpec
+
+SCHEMA = 1
+CHECKPOINT = "checkpoint.safetensors"
+#: schema n -> a function that turns such a result.json into one of schema n + 1
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+@dataclass
+class Found:
+    """What reading a folder gave: records, and a line for each thing passed over."""
+
+    records: list[Record] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+class Store:
+    """Runs under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, spec: RunSpec) -> Path:
+        """Where the run lives. An id that is there under another name is found too."""
+        task = self.root / slug(spec.task)
+        known = sorted(task.glob(f"*-{spec.id}"))
+        arm = spec.kind if spec.kind == "reference" else spec.method
+        return known[0] if known else task / f"{slug(arm)}-seed{spec.seed}-{spec.id}"
+
+    def find(self, spec: RunSpec) -> Record | None:
+        """The finished run, or None. A damaged result is set aside, so that the run is done again."""
+        folder = self.folder(spec)
+        if not (folder / "result.json").exists():
+            return None
+        try:
+            return read(folder)
+        except ValueError:
+            with contextlib.suppress(OSError):
+                os.replace(folder / "result.json", folder / f"result.json.damaged-{uuid.uuid4().hex[:6]}")
+            return None
+
+    def claim(self, spec: RunSpec) -> Claim | None:
+        """Makes the run's folder and claims it; None while another process has it. Raises StoreError."""
+        folder = self.folder(spec)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make the output folder {folder}: {explain(error)}") from error
+        return take(folder)
+
+    def save(
+        self,
+        result: Result,
+        cost: Cost,
+        *,
+        history: Iterable[Mapping[str, Any]] = (),
+        predictions: Mapping[str, Any] | None = None,
+        environment: Mapping[str, Any] | None = None,
+        save_model: Callable[[Path], None] | None = None,
+    ) -> Record:
+        """Writes a finished run; ``result.json`` comes last. Raises StoreError, and then the run is not finished."""
+        folder = self.folder(result.spec)
+        write_atomic(folder / "spec.json", to_json({"schema": SCHEMA, "id": result.spec.id, **result.spec.to_json()}))
+        write_atomic(folder / "cost.json", to_json({"schema": SCHEMA, **dataclasses.asdict(cost)}))
+        write_atomic(folder / "history.jsonl", to_jsonl(list(history)))
+        write_atomic(folder / "environment.json", to_json(environment or {}))
+        if predictions:
+            write_atomic(folder / "predictions.parquet", _parquet(predictions))
+        if save_model:
+            _save_folder(folder / "model", save_model)
+        write_atomic(folder / "result.json", to_json({"schema": SCHEMA, "id": result.spec.id, **_result(result)}))
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        return Record(folder, result, cost)
+
+    def forget(self, spec: RunSpec) -> None:
+        """Makes a run unfinished again (``--force``): its result and checkpoint go."""
+        for name in ("result.json", CHECKPOINT):
+            (self.folder(spec) / name).unlink(missing_ok=True)
+
+
+def read(folder: Path) -> Record:
+    """The run in ``folder``. Raises ValueError saying what is wrong with its files."""
+    raw = _load(folder / "result.json")
+    schema = raw.pop("schema", None)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ValueError(f"result.json has schema {schema}, this ftbench reads up to {SCHEMA}")
+    for version in range(schema, SCHEMA):
+        raw = UPGRADES[version](raw)
+    try:
+        identity = raw.pop("id")
+        spec = RunSpec.from_json(raw.pop("spec"))
+        result = Result(spec=spec, **raw)
+        cost = _load(folder / "cost.json") if (folder / "cost.json").exists() else {}
+        known = {item.name for item in dataclasses.fields(Cost)}
+        record = Record(folder, result, Cost(**{k: v for k, v in cost.items() if k in known}))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"result.json is not of ftbench ({error})") from error
+    if spec.id != identity:
+        raise ValueError(f"result.json says id {identity}, its spec has {spec.id}: edited by hand?")
+    return record
+
+
+def read_all(roots: Iterable[Path]) -> Found:
+    """Every finished run below the folders, in a stable order; what cannot be read is named, not fatal."""
+    found = Found()
+    seen: set[str] = set()
+    for root in roots:
+        for path in sorted(root.rglob("result.json")):
+            try:
+                record = read(path.parent)
+            except Exception as error:  # a foreign file can be wrong in any way
+                found.skipped.append(f"{path}: {error}")
+                continue
+            if record.result.spec.id not in seen:
+                seen.add(record.result.spec.id)
+                found.records.append(record)
+    return found
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} is not a JSON object")
+    return value
+
+
+def _result(result: Result) -> dict[str, Any]:
+    return {**{k: v for k, v in result.__dict__.items() if k != "spec"}, "spec": result.spec.to_json()}
+
+
+def _parquet(columns: Mapping[str, Any]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {name: pa.array(list(v) if v.ndim > 1 else v) for name, v in columns.items()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(arrays), sink)
+    return bytes(sink.getvalue())
+
+
+def _save_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """A folder that is whole or absent."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        write(temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except Exception as error:  # safetensors and tokenizers raise kinds of their own on a full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = explain(error) if isinstance(error, OSError) else str(error)
+        raise StoreError(f"cannot save the model in {folder}: {reason}") from error
