@@ -6,7 +6,6 @@ Nothing here imports torch; tables map a name to ``"package.module:Class"`` and 
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
 import importlib
@@ -91,13 +90,25 @@ def _convert(text: str, kind: Any, what: str) -> Any:
             return text.lower() in ("true", "on")
         if candidate in (int, float):
             try:
-                return candidate(ast.literal_eval(text)) if candidate is int else float(text)
-            except (ValueError, SyntaxError, TypeError):
+                return float(text) if candidate is float else _whole(text)
+            except ValueError:
                 continue
         if candidate is str:
             return text
-    expected = " or ".join(choices) if choices else " or ".join(getattr(k, "__name__", str(k)) for k in kinds)
+    names = choices or [getattr(k, "__name__", str(k)) for k in kinds if k is not type(None)]
+    expected = " or ".join(names)
     raise UsageError(f"{what}={text}: expected {expected}.{nearest(text, choices)}")
+
+
+def _whole(text: str) -> int:
+    """``"1000"`` or ``"1e3"``. Raises ValueError for what is no whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)
 
 
 def _literals(kind: Any) -> tuple[str, ...]:

@@ -301,7 +301,9 @@ def test_functions_are_annotated(path: Path) -> None:
 def test_all_is_sorted_and_true() -> None:
     for path in files():
         for node in tree(path).body:
-            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            if isinstance(node, ast.Assign) and any(
+                isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets
+            ):
                 names = ast.literal_eval(node.value)
                 assert names == sorted(names), path
                 module = __import__(module_name(path), fromlist=names)

@@ -18,58 +18,109 @@ TASK_HELP = (
     "A task (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), or hub:ORG/NAME. "
     "Repeat, or give a comma list."
 )
-Text = Annotated[str | None, typer.Option(metavar="N[,N...]")]
+WHAT, OWN, ROWS, RECIPE, MACHINE, OUTPUT = "What", "Your own data", "Rows", "Recipe", "Machine", "Runs and output"
 
 
 def finetune(
-    task: Annotated[list[str] | None, typer.Option("--task", "-t", help=TASK_HELP)] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help=METHOD_HELP)] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", "-t", help=TASK_HELP, rich_help_panel=WHAT)] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help=METHOD_HELP, rich_help_panel=WHAT)] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.")
+        list[str] | None,
+        typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.", rich_help_panel=WHAT),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub model: branch, tag or commit.")] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds: 0-4 or 0,2,5. At least six make a test possible.")] = "0-2",
-    epochs: Annotated[str | None, typer.Option(help="Epochs exactly; a comma list is an axis.")] = None,
-    steps: Annotated[str | None, typer.Option(help="Optimizer steps exactly; a comma list is an axis.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Peak learning rate [5e-5]; a comma list is an axis.")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="Rows a step [16]; a comma list is an axis.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Revision of a hub model: branch, tag or commit.", rich_help_panel=WHAT)
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds: 0-4 or 0,2,5. At least six make a test possible.", rich_help_panel=WHAT)
+    ] = "0-2",
+    epochs: Annotated[
+        str | None, typer.Option(help="Epochs exactly; a comma list is an axis.", rich_help_panel=RECIPE)
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Optimizer steps exactly; a comma list is an axis.", rich_help_panel=RECIPE)
+    ] = None,
+    lr: Annotated[
+        str | None, typer.Option(help="Peak learning rate [5e-5]; a comma list is an axis.", rich_help_panel=RECIPE)
+    ] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="Rows a step [16]; a comma list is an axis.", rich_help_panel=RECIPE)
+    ] = None,
     train_size: Annotated[
-        str | None, typer.Option(help="Training rows, drawn stratified; 'all' for all; a comma list is an axis.")
+        str | None,
+        typer.Option(
+            help="Training rows, drawn stratified; 'all' for all; a comma list is an axis.", rich_help_panel=ROWS
+        ),
     ] = None,
     label_noise: Annotated[
-        str | None, typer.Option(help="Share of training labels flipped to another class; a comma list is an axis.")
+        str | None,
+        typer.Option(
+            help="Share of training labels flipped to another class; a comma list is an axis.", rich_help_panel=ROWS
+        ),
     ] = None,
-    data_seeds: Annotated[str, typer.Option(help="Seeds of the rows drawn and the labels flipped.")] = "0",
-    text: Annotated[list[str] | None, typer.Option(help="Own data: text column; twice for pairs.")] = None,
-    label: Annotated[str, typer.Option(help="Own data: label column.")] = "label",
-    kind: Annotated[str, typer.Option(help="Own data: classification or regression.")] = "classification",
+    data_seeds: Annotated[
+        str, typer.Option(help="Seeds of the rows drawn and the labels flipped.", rich_help_panel=ROWS)
+    ] = "0",
+    text: Annotated[
+        list[str] | None, typer.Option(help="Own data: text column; twice for pairs.", rich_help_panel=OWN)
+    ] = None,
+    label: Annotated[str, typer.Option(help="Own data: label column.", rich_help_panel=OWN)] = "label",
+    kind: Annotated[
+        str, typer.Option(help="Own data: classification or regression.", rich_help_panel=OWN)
+    ] = "classification",
     select_on: Annotated[
-        str, typer.Option(help="Where the best epoch is chosen: train:0.1 holds out a tenth of train.")
+        str,
+        typer.Option(
+            help="Where the best epoch is chosen: train:0.1 holds out a tenth of train.", rich_help_panel=ROWS
+        ),
     ] = "validation",
-    max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.")] = 128,
-    micro_batch: Annotated[int | None, typer.Option(help="Rows in memory at once; gradients accumulate.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (autocast; weights stay fp32).")] = "fp32",
-    batching: Annotated[str | None, typer.Option(help="random, or bucket by length [random below 2,000 rows].")] = None,
-    passes: Annotated[str, typer.Option(help="separate, or joined: a method's passes as one batch.")] = "separate",
-    warmup: Annotated[float, typer.Option(help="Share of the steps with rising learning rate.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="Decoupled decay of matrices.")] = 0.01,
-    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.")] = 1.0,
-    evaluations: Annotated[int, typer.Option(help="Evaluate at every epoch's end, but at most so often.")] = 10,
-    limit: Annotated[int | None, typer.Option(help="At most so many rows of every split, for a quick try.")] = None,
-    device: Annotated[str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.", rich_help_panel=ROWS)] = 128,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Rows in memory at once; gradients accumulate.", rich_help_panel=RECIPE)
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16 (autocast; weights stay fp32).", rich_help_panel=RECIPE)
+    ] = "fp32",
+    batching: Annotated[
+        str | None, typer.Option(help="random, or bucket by length [random below 2,000 rows].", rich_help_panel=RECIPE)
+    ] = None,
+    passes: Annotated[
+        str, typer.Option(help="separate, or joined: a method's passes as one batch.", rich_help_panel=RECIPE)
+    ] = "separate",
+    warmup: Annotated[
+        float, typer.Option(help="Share of the steps with rising learning rate.", rich_help_panel=RECIPE)
+    ] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="Decoupled decay of matrices.", rich_help_panel=RECIPE)] = 0.01,
+    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.", rich_help_panel=RECIPE)] = 1.0,
+    evaluations: Annotated[
+        int, typer.Option(help="Evaluate at every epoch's end, but at most so often.", rich_help_panel=RECIPE)
+    ] = 10,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many rows of every split, for a quick try.", rich_help_panel=ROWS)
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
     output_dir: flags.OutputDir = Path("runs"),
     save_model: Annotated[
-        str | None, typer.Option(help="Keep weights of each arm's best or median seed, or of all.")
+        str | None,
+        typer.Option(help="Keep weights of each arm's best or median seed, or of all.", rich_help_panel=OUTPUT),
     ] = None,
-    no_baseline: Annotated[bool, typer.Option("--no-baseline", help="Do not run std beside other methods.")] = False,
-    no_references: Annotated[bool, typer.Option("--no-references", help="Do not score the reference rows.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Do finished runs again.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.")] = False,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Do not run std beside other methods.", rich_help_panel=OUTPUT)
+    ] = False,
+    no_references: Annotated[
+        bool, typer.Option("--no-references", help="Do not score the reference rows.", rich_help_panel=OUTPUT)
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do finished runs again.", rich_help_panel=OUTPUT)] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.", rich_help_panel=OUTPUT)
+    ] = False,
     checkpoint_every: Annotated[
-        int, typer.Option(help="Steps between checkpoints; 0: about once a minute.", min=0)
+        int, typer.Option(help="Steps between checkpoints; 0: about once a minute.", min=0, rich_help_panel=MACHINE)
     ] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
     json: flags.Json = False,
 ) -> None:
     """Fine-tune on a task with a chosen method, over several seeds, beside plain fine-tuning.

@@ -15,9 +15,18 @@ T = TypeVar("T")
 MAX_SEEDS = 10_000
 
 OutputDir = Annotated[
-    Path, typer.Option("--output-dir", "-o", help="Where runs are kept; a finished run is never done twice.")
+    Path,
+    typer.Option(
+        "--output-dir",
+        "-o",
+        help="Where runs are kept; a finished run is never done twice.",
+        rich_help_panel="Runs and output",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the table and the runs as JSON on stdout.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print the table and the runs as JSON on stdout.", rich_help_panel="Runs and output"),
+]
 Form = Annotated[str, typer.Option("--format", help="rich, csv, markdown or json.")]
 
 

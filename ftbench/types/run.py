@@ -103,6 +103,8 @@ class RunSpec:
             meta = item.metadata
             if meta.get("label") or ("introduced" in meta and value == meta["introduced"]):
                 continue
+            if item.type == "float":  # 1 and 1.0 are one number
+                value = float(value)
             out[item.name] = [dataclasses.asdict(m) for m in value] if item.name == "methods" else value
         return out
 
@@ -150,8 +152,8 @@ def _canonical(value: Any) -> str:
 def _check(spec: RunSpec) -> None:
     """Refuses values that no run can have. Raises UsageError naming the field."""
     rules = [
-        ("seed", 0 <= spec.seed < 2**32, "a whole number from 0"),
-        ("data_seed", 0 <= spec.data_seed < 2**32, "a whole number from 0"),
+        ("seed", 0 <= spec.seed < 2**32, f"a whole number from 0 to {2**32 - 1}"),
+        ("data_seed", 0 <= spec.data_seed < 2**32, f"a whole number from 0 to {2**32 - 1}"),
         ("train_size", spec.train_size is None or spec.train_size >= 1, "at least 1"),
         ("label_noise", 0 <= spec.label_noise < 1, "from 0 to below 1"),
         ("select_on", 0 <= spec.select_on < 1, "a fraction from 0 to below 1"),
@@ -162,7 +164,7 @@ def _check(spec: RunSpec) -> None:
         ("micro_batch", spec.micro_batch is None or 1 <= spec.micro_batch <= spec.batch_size, "1 to the batch size"),
         ("lr", 0 < spec.lr < float("inf"), "above 0"),
         ("warmup", 0 <= spec.warmup < 1, "a fraction from 0 to below 1"),
-        ("weight_decay", spec.weight_decay >= 0, "0 or more"),
+        ("weight_decay", 0 <= spec.weight_decay < float("inf"), "0 or more"),
         ("clip", spec.clip >= 0, "0 (off) or more"),
         ("batching", spec.batching in ("random", "bucket"), "random or bucket"),
         ("passes", spec.passes in ("separate", "joined"), "separate or joined"),
