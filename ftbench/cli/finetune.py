@@ -41,7 +41,11 @@ def finetune(
         str | None, typer.Option(help="Optimizer steps exactly; a comma list is an axis.", rich_help_panel=RECIPE)
     ] = None,
     lr: Annotated[
-        str | None, typer.Option(help="Peak learning rate [5e-5]; a comma list is an axis.", rich_help_panel=RECIPE)
+        str | None,
+        typer.Option(
+            help="Peak learning rate [1e-4, 5e-5 or 2e-5 by the model's width]; a comma list is an axis.",
+            rich_help_panel=RECIPE,
+        ),
     ] = None,
     batch_size: Annotated[
         str | None, typer.Option(help="Rows a step [16]; a comma list is an axis.", rich_help_panel=RECIPE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +49,16 @@ VOCABULARY_FILES = TOKENIZER_FILES[:7]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model folder on disk. ``fingerprint`` hashes weights, configuration and tokenizer (16 hex digits)."""
+    """A model folder on disk.
+
+    fingerprint: hash of weights, configuration and tokenizer (16 hex digits)
+    width:       of the hidden states, from ``config.json``; 0 where it does not say
+    """
 
     name: str
     folder: Path
     fingerprint: str
+    width: int = 0
 
 
 def locate(name: str, revision: str | None = None) -> Checkpoint:
@@ -68,7 +74,7 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     else:
         folder = _from_hub(name, revision)
     _require_usable(folder, name)
-    return Checkpoint(name, folder, fingerprint(folder))
+    return Checkpoint(name, folder, fingerprint(folder), _width(folder))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -148,6 +154,17 @@ def _require_usable(folder: Path, name: str) -> None:
             f"model folder '{name}' has no tokenizer (expected tokenizer.json or a vocabulary file). "
             "Save it there with tokenizer.save_pretrained(folder)."
         )
+
+
+def _width(folder: Path) -> int:
+    """Raises UsageError when ``config.json`` is not JSON."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise UsageError(f"config.json in model folder '{folder.name}' is not JSON: {error}") from error
+    return next(
+        (config[key] for key in ("hidden_size", "d_model", "dim", "n_embd") if isinstance(config.get(key), int)), 0
+    )
 
 
 def _listing(paths: Iterable[Path]) -> str:

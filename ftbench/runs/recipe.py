@@ -14,7 +14,8 @@ from ftbench.errors import UsageError
 EPOCHS = 3.0
 FLOOR = 200
 BATCH_SIZE = 16
-LEARNING_RATE = 5e-5
+#: (hidden width below this, learning rate): narrow models want larger steps
+LEARNING_RATES = ((512, 1e-4), (1024, 5e-5), (math.inf, 2e-5))
 #: below this many rows batches are drawn at random: sorting a small set by length ties batches to labels
 BUCKET_FROM = 2000
 
@@ -36,6 +37,15 @@ def steps_for(rows: int, batch_size: int, *, epochs: float | None = None, steps:
     if not 0 < epochs < math.inf:
         raise UsageError(f"epochs is {epochs:g}: expected above 0")
     return max(1, math.ceil(epochs * per_epoch))
+
+
+def lr_for(width: int) -> float:
+    """Peak learning rate for a model of that hidden width (0: unknown, taken for a base-sized one).
+
+    Below 512 chosen by the study in docs/recipe.md; above, from the grids of BERT (arXiv 1810.04805, 2e-5 to 5e-5)
+    and RoBERTa-large (arXiv 1907.11692, 1e-5 to 3e-5), not measured here.
+    """
+    return next(lr for limit, lr in LEARNING_RATES if (width or 768) < limit)
 
 
 def batching_for(rows: int) -> str:

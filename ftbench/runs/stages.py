@@ -14,7 +14,7 @@ from typing import Any
 from ftbench.errors import UsageError
 from ftbench.methods import method_class, parse_stack
 from ftbench.models.locate import Checkpoint
-from ftbench.runs.recipe import BATCH_SIZE, LEARNING_RATE, batching_for, steps_for
+from ftbench.runs.recipe import BATCH_SIZE, batching_for, lr_for, steps_for
 from ftbench.tasks.perturb import perturb
 from ftbench.types import Data, MethodSpec, Record, RunSpec
 
@@ -92,7 +92,7 @@ def _settings(request: Request) -> list[dict[str, Any]]:
 
 
 def _fields(request: Request, data: Data, model: Checkpoint, chosen: dict[str, Any]) -> dict[str, Any]:
-    fields = {"batch_size": BATCH_SIZE, "lr": LEARNING_RATE, **request.fixed, **chosen}
+    fields = {"batch_size": BATCH_SIZE, "lr": lr_for(model.width), **request.fixed, **chosen}
     fields.setdefault("train_size", data.task.default_train_size)
     rows = _train_rows(data, fields)
     fields["steps"] = steps_for(

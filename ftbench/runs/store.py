@@ -24,12 +24,13 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from ftbench.errors import StoreError
+from ftbench.errors import StoreError, UsageError
 from ftbench.runs.claim import Claim, take
 from ftbench.runs.files import explain, slug, to_json, to_jsonl, write_atomic
 from ftbench.types import Cost, Record, Result, RunSpec
+from ftbench.types.run import Status
 
 SCHEMA = 1
 CHECKPOINT = "checkpoint.safetensors"
@@ -43,6 +44,10 @@ class Found:
 
     records: list[Record] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+
+
+class NewerSchema(ValueError):
+    """A result that a newer ftbench wrote: not damaged, but not to be read here."""
 
 
 class Store:
@@ -59,12 +64,17 @@ class Store:
         return known[0] if known else task / f"{slug(arm)}-seed{spec.seed}-{spec.id}"
 
     def find(self, spec: RunSpec) -> Record | None:
-        """The finished run, or None. A damaged result is set aside, so that the run is done again."""
+        """The finished run, or None. A damaged result is set aside, so that the run is done again.
+
+        Raises StoreError for the whole result of a newer ftbench.
+        """
         folder = self.folder(spec)
         if not (folder / "result.json").exists():
             return None
         try:
             return read(folder)
+        except NewerSchema as error:
+            raise StoreError(f"{folder}: {error}. Update ftbench, or choose another --output-dir") from error
         except ValueError:
             with contextlib.suppress(OSError):
                 os.replace(folder / "result.json", folder / f"result.json.damaged-{uuid.uuid4().hex[:6]}")
@@ -104,8 +114,8 @@ class Store:
         return Record(folder, result, cost)
 
     def forget(self, spec: RunSpec) -> None:
-        """Makes a run unfinished again (``--force``): its result and checkpoint go."""
-        for name in ("result.json", CHECKPOINT):
+        """Makes a run unfinished again (``--force``): its result, checkpoint and reason of failure go."""
+        for name in ("result.json", CHECKPOINT, "error.txt"):
             (self.folder(spec) / name).unlink(missing_ok=True)
 
 
@@ -113,18 +123,21 @@ def read(folder: Path) -> Record:
     """The run in ``folder``. Raises ValueError saying what is wrong with its files."""
     raw = _load(folder / "result.json")
     schema = raw.pop("schema", None)
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise ValueError(f"result.json has schema {schema}, this ftbench reads up to {SCHEMA}")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise NewerSchema(f"result.json has schema {schema}, this ftbench reads up to {SCHEMA}")
+    if not isinstance(schema, int) or not all(version in UPGRADES for version in range(schema, SCHEMA)):
+        raise ValueError(f"result.json has schema {schema}, which ftbench cannot read")
     for version in range(schema, SCHEMA):
         raw = UPGRADES[version](raw)
     try:
+        _require_shape(raw)
         identity = raw.pop("id")
         spec = RunSpec.from_json(raw.pop("spec"))
         result = Result(spec=spec, **raw)
         cost = _load(folder / "cost.json") if (folder / "cost.json").exists() else {}
         known = {item.name for item in dataclasses.fields(Cost)}
         record = Record(folder, result, Cost(**{k: v for k, v in cost.items() if k in known}))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise ValueError(f"result.json is not of ftbench ({error})") from error
     if spec.id != identity:
         raise ValueError(f"result.json says id {identity}, its spec has {spec.id}: edited by hand?")
@@ -156,6 +169,15 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} is not a JSON object")
     return value
+
+
+def _require_shape(raw: Mapping[str, Any]) -> None:
+    """What reports rely on. Raises TypeError."""
+    if raw["status"] not in get_args(Status):
+        raise TypeError(f"status {raw['status']!r}")
+    for name in ("metrics", "facts"):
+        if not isinstance(raw[name], dict):
+            raise TypeError(f"{name} is not an object")
 
 
 def _result(result: Result) -> dict[str, Any]:

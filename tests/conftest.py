@@ -1,0 +1,268 @@
+"""Shared fixtures: tiny models and tasks that train in a fraction of a second, built offline.
+
+tiny_model     folder of a random tiny BERT (hidden 32, 2 layers, dropout 0.1) with its tokenizer
+tiny_family    name -> folder: "bert", "roberta", "gpt2", "distilbert", "bart", "electra", "albert"
+tiny_data      (n_train, n_validation, classes) -> Data whose words give the label away
+tiny_folder    the same rows as a folder with train.csv and validation.csv (columns text, label)
+make_spec      (data, model folder, **fields) -> RunSpec
+finetune_tiny  (data, model folder, run folder, control, **fields) -> Outcome: one call of ``finetune``
+
+Every test runs on one thread, with ``FTBENCH_HOME`` in a temporary folder and the hub switched off.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import numpy as np
+import pytest
+
+from ftbench.types import Data, Rows, RunSpec, Task
+from ftbench.types.task import Files
+
+TOPICS = (
+    ("sport", ("goal", "match", "team", "coach", "league")),
+    ("money", ("bank", "stock", "profit", "market", "price")),
+    ("stage", ("film", "song", "actor", "music", "dance")),
+    ("space", ("moon", "orbit", "rocket", "planet", "comet")),
+)
+FILLERS = ("the", "a", "of", "and", "to", "in", "is", "on", "new", "old", "day", "week")
+WORDS = (*FILLERS, *(word for _, words in TOPICS for word in words))
+LABELS = tuple(name for name, _ in TOPICS)
+#: weights are drawn wider than transformers does: a model of width 32 learns nothing from std 0.02
+SIZES = {"vocab": 5 + len(WORDS), "width": 32, "layers": 2, "heads": 2, "positions": 64, "std": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, no network, no cache shared with the user."""
+    import torch
+
+    torch.set_num_threads(1)
+    monkeypatch.setenv("FTBENCH_HOME", str(tmp_path_factory.getbasetemp() / "ftbench-home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    yield
+    torch.set_num_threads(1)
+
+
+def tiny_rows(n: int, classes: int, seed: int, *, pairs: bool = False, regression: bool = False) -> Rows:
+    """``n`` rows of 3 to 12 words, two of them of the row's topic; classes take turns.
+
+    pairs: two columns of texts; the label is 1 where both are of one topic. regression: the label is a
+    number, 1.5 for each topic before the row's own plus a little noise.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed, n, classes]))
+
+    def text(topic: int) -> str:
+        words = [*generator.choice(TOPICS[topic][1], 2), *generator.choice(FILLERS, generator.integers(1, 11))]
+        return " ".join(generator.permutation(words))
+
+    topics = np.arange(n) % classes
+    columns = [tuple(text(topic) for topic in topics)]
+    labels: Any = topics.astype(np.int64)
+    if pairs:
+        same = (np.arange(n) // classes) % 2
+        columns.append(tuple(text((topic + 1 - s) % classes) for topic, s in zip(topics, same, strict=True)))
+        labels = same.astype(np.int64)
+    if regression:
+        labels = topics * 1.5 + generator.normal(0, 0.05, n)
+    return Rows(tuple(columns), labels, np.arange(n, dtype=np.int64))
+
+
+def tiny_data_of(
+    n_train: int = 48, n_validation: int = 24, classes: int = 2, *, pairs: bool = False, regression: bool = False
+) -> Data:
+    """See the fixture ``tiny_data``."""
+    task = Task(
+        name="tiny",
+        kind="regression" if regression else "classification",
+        source=Files("tiny.csv"),
+        inputs=("text", "other") if pairs else ("text",),
+        metrics=("pearson", "mse") if regression else ("accuracy", "macro_f1"),
+    )
+    splits = {
+        "train": tiny_rows(n_train, classes, 1, pairs=pairs, regression=regression),
+        "validation": tiny_rows(n_validation, classes, 2, pairs=pairs, regression=regression),
+    }
+    labels = () if regression else ("other", "same") if pairs else LABELS[:classes]
+    return Data(task, splits, labels)
+
+
+@pytest.fixture(scope="session")
+def tiny_data() -> Callable[..., Data]:
+    """``tiny_data(n_train=48, n_validation=24, classes=2, pairs=False, regression=False)``: 2 to 4 classes."""
+    return tiny_data_of
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
+    """``tiny_folder(n_train, n_validation, classes)``: a folder with train.csv and validation.csv (text, label)."""
+
+    def write(n_train: int = 48, n_validation: int = 24, classes: int = 2) -> Path:
+        folder = tmp_path / f"tiny-{n_train}-{n_validation}-{classes}"
+        folder.mkdir(exist_ok=True)
+        for name, n, seed in (("train", n_train, 1), ("validation", n_validation, 2)):
+            rows = tiny_rows(n, classes, seed)
+            with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+                table = csv.writer(stream)
+                table.writerow(["text", "label"])
+                table.writerows((t, LABELS[label]) for t, label in zip(rows.texts[0], rows.labels, strict=True))
+        return folder
+
+    return write
+
+
+def tiny_tokenizer(family: str) -> Any:
+    """A WordPiece tokenizer over ``WORDS``; GPT-2's has no special tokens around the text and pads left."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    vocabulary = {word: i for i, word in enumerate([*names.values(), *WORDS])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    typed = family in ("bert", "electra", "albert")
+    if family != "gpt2":
+        second = "1" if typed else "0"
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair=f"[CLS] $A [SEP] $B:{second} [SEP]:{second}",
+            special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=SIZES["positions"] - 2,  # RoBERTa's positions start behind the padding
+        model_input_names=["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"],
+        padding_side="left" if family == "gpt2" else "right",
+        **{f"{key}_token": token for key, token in names.items()},
+    )
+
+
+def tiny_config(family: str, **changes: Any) -> Any:
+    """A configuration of ``SIZES`` in the words of each family."""
+    from transformers import AutoConfig
+
+    width, layers, heads = SIZES["width"], SIZES["layers"], SIZES["heads"]
+    usual = {
+        "vocab_size": SIZES["vocab"],
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 2 * width,
+        "max_position_embeddings": SIZES["positions"],
+        "initializer_range": SIZES["std"],
+        "pad_token_id": 0,
+    }
+    if family == "gpt2":
+        usual = {
+            "vocab_size": SIZES["vocab"],
+            "n_embd": width,
+            "n_layer": layers,
+            "n_head": heads,
+            "n_positions": SIZES["positions"],
+            "initializer_range": SIZES["std"],
+            "pad_token_id": 0,
+            "bos_token_id": 3,
+            "eos_token_id": 3,
+        }
+    if family == "bart":
+        usual |= {"d_model": width, "encoder_layers": layers, "decoder_layers": 1, "init_std": SIZES["std"]}
+        usual |= {"encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": width}
+        usual |= {"decoder_ffn_dim": width, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
+        usual |= {"scale_embedding": True}
+        usual = {k: v for k, v in usual.items() if k not in ("hidden_size", "num_attention_heads")}
+    if family == "distilbert":
+        usual |= {"dim": width, "n_layers": layers, "n_heads": heads, "hidden_dim": 2 * width}
+        usual = {k: v for k, v in usual.items() if k not in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    if family in ("electra", "albert"):
+        usual |= {"embedding_size": 16}
+    return AutoConfig.for_model(family, **(usual | changes))
+
+
+def save_tiny(folder: Path, family: str, *, dtype: str = "float32", seed: int = 7, **changes: Any) -> Path:
+    """Writes a random tiny encoder (no classifier head, as a pretrained checkpoint has none) with its tokenizer."""
+    import torch
+    from transformers import AutoModel
+
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    model = AutoModel.from_config(tiny_config(family, **changes)).to(getattr(torch, dtype))
+    torch.set_rng_state(state)
+    model.save_pretrained(folder)
+    tiny_tokenizer(family).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a random tiny checkpoint of a family; made once, so do not change files in it (copy first)."""
+    made: dict[str, Path] = {}
+
+    def folder_of(family: str) -> Path:
+        if family not in made:
+            made[family] = save_tiny(tmp_path_factory.mktemp("models") / f"tiny-{family}", family)
+        return made[family]
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_family: Callable[[str], Path]) -> Path:
+    """Folder of the tiny BERT, dropout 0.1."""
+    return tiny_family("bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_model_without_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights, dropout 0."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert-no-dropout"
+    return save_tiny(folder, "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+
+def make_spec_of(data: Data, model: Path, methods: str = "std", **fields: Any) -> RunSpec:
+    """See the fixture ``make_spec``."""
+    from ftbench.methods import parse_stack
+    from ftbench.models.locate import locate
+
+    usual: dict[str, Any] = {"steps": 12, "batch_size": 8, "lr": 1e-3, "seed": 0, "max_length": 32}
+    return RunSpec(
+        kind="finetune",
+        task=data.task.name,
+        data=data.fingerprint,
+        weights=locate(str(model)).fingerprint,
+        model=str(model),
+        methods=parse_stack(methods),
+        **{**usual, **fields},
+    )
+
+
+@pytest.fixture(scope="session")
+def make_spec() -> Callable[..., RunSpec]:
+    """``make_spec(data, model, methods="r3f:weight=0.5", **fields)``: 12 steps of 8 rows unless told."""
+    return make_spec_of
+
+
+@pytest.fixture(scope="session")
+def finetune_tiny() -> Callable[..., Any]:
+    """``finetune_tiny(data, model, folder, methods="std", control=None, **fields)``: one run on the CPU, its Outcome."""
+
+    def run(data: Data, model: Path, folder: Path, methods: str = "std", control: Any = None, **fields: Any) -> Any:
+        import torch
+
+        from ftbench.models.locate import locate
+        from ftbench.training.run import Place, finetune
+        from ftbench.training.watch import Control
+
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = make_spec_of(data, model, methods, **fields)
+        return finetune(spec, data, locate(str(model)), Place(folder, torch.device("cpu")), control or Control())
+
+    return run
