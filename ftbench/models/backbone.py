@@ -42,8 +42,8 @@ class Backbone:
         self.tokenizer = tokenizer
         self._transform: Transform | None = None
         self._seen: Tensor | None = None
-        self._keep = False
-        model.get_input_embeddings().register_forward_hook(self._hook)
+        self._keep = self._embedded = False
+        _word_embeddings(model).register_forward_hook(self._hook)
 
     @property
     def device(self) -> torch.device:
@@ -56,14 +56,20 @@ class Backbone:
         transform: changes the word embeddings of this pass only.
         reuse: feed ``transform`` the embeddings of the pass before, so that both passes share one
             lookup and the table gets one gradient, not two (the table is the largest matrix there is).
+
+        Raises FtbenchError where ``transform`` has met no embeddings: a pass without noise is not what was asked.
         """
         if not reuse:
             self._seen = None
-        self._transform = transform
+        self._transform, self._embedded = transform, False
         try:
-            return Out(self.model(**inputs).logits)
+            out = Out(self.model(**inputs).logits)
         finally:
             self._transform = None
+        if transform is not None and not self._embedded:
+            kind = self.model.config.model_type
+            raise FtbenchError(f"a {kind} model does not look its words up where noise can be added; use std")
+        return out
 
     @contextlib.contextmanager
     def keeping_embeddings(self) -> Iterator[None]:
@@ -75,6 +81,9 @@ class Backbone:
             self._keep, self._seen = False, None
 
     def _hook(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
+        if self._embedded:  # a table that the decoder shares is looked up again
+            return embeddings
+        self._embedded = True
         if self._seen is not None:
             embeddings = self._seen
         elif self._keep:
@@ -91,6 +100,12 @@ class Backbone:
         with _quiet():
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
+
+
+def _word_embeddings(model: Any) -> nn.Module:
+    """The module that looks the input's words up: the encoder's own where there is a decoder too."""
+    module: nn.Module = (model.get_encoder() if model.config.is_encoder_decoder else model).get_input_embeddings()
+    return module
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftbench.lookup import find
-from ftbench.reporting.tables import ROW_AXES, SETTINGS
+from ftbench.reporting.cells import ROW_AXES, SETTINGS
 from ftbench.types import Column, Table
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ a dead claim is taken over. Should two processes ever win, they write equal byte
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -24,6 +25,8 @@ from ftbench.runs.files import explain
 NAME = "claim.json"
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 600.0
+#: how file systems say that they have no hard links
+NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 @dataclass
@@ -81,7 +84,9 @@ def _create(path: Path) -> None:
         temporary.write_text(json.dumps(me))
         try:
             os.link(temporary, path)
-        except (PermissionError, NotImplementedError):  # a file system without hard links
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
             with path.open("x") as stream:
                 stream.write(json.dumps(me))
     finally:
@@ -118,7 +123,8 @@ def _is_dead(path: Path) -> bool:
     if host != socket.gethostname():
         return age > DEAD_SECONDS
     try:
-        return abs(psutil.Process(pid).create_time() - started) > 2.0
+        process = psutil.Process(pid)
+        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - started) > 2.0
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:

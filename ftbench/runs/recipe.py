@@ -23,8 +23,10 @@ BUCKET_FROM = 2000
 def steps_for(rows: int, batch_size: int, *, epochs: float | None = None, steps: int | None = None) -> int:
     """Optimizer steps for ``rows`` training rows: as told, or by the default recipe.
 
-    Raises UsageError when both are given or either is not above 0.
+    Raises UsageError when both are given or a number is not above 0.
     """
+    if batch_size < 1:
+        raise UsageError(f"batch-size is {batch_size}: expected at least 1")
     if epochs is not None and steps is not None:
         raise UsageError("give --epochs or --steps, not both")
     if steps is not None:

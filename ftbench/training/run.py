@@ -120,6 +120,7 @@ def _outcome(training: Training, watch: Watch, data: Data, tokens: dict[str, Tok
         "distinct_predictions": len(np.unique(decided)),
         "best_step": state.best["step"],
         "selected_on": watch.chosen_on,
+        "terms": term_means(state.history),
     }
     metrics = {"last": last, "best": state.best["scores"]}
     predictions = {"example": rows.index, "label": rows.labels, "prediction": decided}
@@ -143,6 +144,13 @@ def _facts(training: Training, data: Data, tokens: dict[str, Tokens]) -> dict[st
         "steps_per_epoch": training.per_epoch,
         "majority_score": score(constant, validation.labels, [headline])[headline],
     }
+
+
+def term_means(history: list[dict[str, Any]]) -> dict[str, float]:
+    """What the methods logged (terms, gradient ratios, notes), as means over the run's records."""
+    own = {"step", "epoch", "lr", "loss", "grad_norm", "evaluation"}
+    names = sorted({name for record in history for name in record} - own)
+    return {name: float(np.mean([record[name] for record in history if name in record])) for name in names}
 
 
 def constant_predictions(train_rows: Rows, rows: Rows, *, regression: bool) -> np.ndarray[Any, Any]:

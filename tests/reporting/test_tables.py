@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ftbench.reporting import stats, tables
+from ftbench.reporting import cells, stats
 from ftbench.reporting.tables import runs_table
 from ftbench.types import Cost, MethodSpec, Record, Result, RunSpec, Table
 
@@ -84,7 +84,7 @@ def test_gate_passes() -> None:
 def test_gate_fails_also_on_a_tie(bar: float) -> None:
     table = runs_table([*arms([0.72, 0.72], [0.9, 0.9]), references(scores={**REFS, "cosine": bar})])
     for method in ("std", "r3f"):
-        assert row(table, method)["verdict"] == tables.NOT_LEARNED
+        assert row(table, method)["verdict"] == cells.NOT_LEARNED
         assert row(table, method)["vs_std"] is None and row(table, method)["vs_std_low"] is None
         assert "style" not in row(table, method)
     assert row(table, "r3f")["mean"] == pytest.approx(0.9)
@@ -98,26 +98,26 @@ def test_gate_where_lower_is_better() -> None:
     assert row(learned, "r3f")["style"] == "best"
     assert any(note.startswith("mse: lower is better") for note in learned.notes)
     not_learned = runs_table([*arms([0.9, 0.9], [0.4, 0.5], **lower), bars])
-    assert row(not_learned, "r3f")["verdict"] == tables.NOT_LEARNED
+    assert row(not_learned, "r3f")["verdict"] == cells.NOT_LEARNED
     assert [r["method"] for r in not_learned.rows[:2]] == ["mean", "linear"]
 
 
 def test_gate_without_references_still_compares() -> None:
     table = runs_table(arms([0.7, 0.7], [0.8, 0.8]))
-    assert row(table, "r3f")["verdict"] == tables.NO_REFERENCE
+    assert row(table, "r3f")["verdict"] == cells.NO_REFERENCE
     assert row(table, "r3f")["vs_std"] == pytest.approx(0.1)
     assert "style" not in row(table, "r3f")
-    assert any(note.startswith(tables.NO_REFERENCE) for note in table.notes)
+    assert any(note.startswith(cells.NO_REFERENCE) for note in table.notes)
 
 
 def test_references_of_other_rows_do_not_count() -> None:
     table = runs_table([*arms([0.7], [0.8]), references(scores=REFS, train_size=50)])
-    assert row(table, "r3f")["verdict"] == tables.NO_REFERENCE
+    assert row(table, "r3f")["verdict"] == cells.NO_REFERENCE
 
 
 def test_no_baseline() -> None:
     table = runs_table([run(0.8, 0, R3F), references(scores=REFS)])
-    assert row(table, "r3f")["verdict"] == tables.NO_BASELINE
+    assert row(table, "r3f")["verdict"] == cells.NO_BASELINE
     assert row(table, "r3f")["vs_std"] is None and row(table, "r3f")["cost"] is None
 
 
@@ -125,7 +125,7 @@ def test_gate_is_taken_for_each_set_of_rows() -> None:
     records = [*arms([0.7, 0.7], [0.8, 0.8]), *arms([0.5, 0.5], [0.8, 0.8], label_noise=0.2)]
     table = runs_table([*records, references(scores=REFS), references(scores=REFS, label_noise=0.2)])
     assert row(table, "r3f", label_noise=0.0)["verdict"] == ""
-    assert row(table, "r3f", label_noise=0.2)["verdict"] == tables.NOT_LEARNED
+    assert row(table, "r3f", label_noise=0.2)["verdict"] == cells.NOT_LEARNED
 
 
 def test_references_are_averaged_over_data_seeds() -> None:
@@ -162,7 +162,7 @@ def test_at_most_three_errors_are_shown() -> None:
     assert sum("boom" in note for note in table.notes) == 3
     assert table.notes[-1] == "2 more runs failed or diverged."
     only = row(table, "std")
-    assert (only["n"], only["failed"], only["mean"], only["verdict"]) == (0, 5, None, tables.NO_BASELINE)
+    assert (only["n"], only["failed"], only["mean"], only["verdict"]) == (0, 5, None, cells.NO_BASELINE)
 
 
 def test_degenerate_runs_are_counted_and_averaged() -> None:
@@ -183,7 +183,7 @@ def test_versions_are_never_averaged_nor_compared(other: dict[str, Any]) -> None
     stds = [r for r in table.rows if r["method"] == "std"]
     assert sorted(r["mean"] for r in stds) == [0.6, 0.8] and len({r[key] for r in stds}) == 2
     assert row(table, "r3f")["vs_std"] == pytest.approx(0.1)
-    assert any(f"rows differ in {tables.VERSIONS[key]}" in note for note in table.notes)
+    assert any(f"rows differ in {cells.VERSIONS[key]}" in note for note in table.notes)
 
 
 def test_method_revisions_are_never_averaged() -> None:
@@ -197,7 +197,7 @@ def test_two_models_need_no_fingerprint() -> None:
 
 
 def test_a_setting_has_a_column_only_when_it_varies() -> None:
-    settings = set(tables.SETTINGS) - {"task"}
+    settings = set(cells.SETTINGS) - {"task"}
     assert not settings & set(keys(runs_table(arms([0.7], [0.8]))))
     table = runs_table([run(0.7), run(0.8, lr=1e-3), run(0.8, train_size=50), references(scores=REFS)])
     assert settings & set(keys(table)) == {"lr", "train_size"}
@@ -206,12 +206,12 @@ def test_a_setting_has_a_column_only_when_it_varies() -> None:
 
 def test_every_field_that_decides_an_arm_has_a_column() -> None:
     fields = {field.name for field in dataclasses.fields(RunSpec)}
-    assert fields - set(tables.SETTINGS) == {"kind", "source", "methods", "seed", "data_seed"}
+    assert fields - set(cells.SETTINGS) == {"kind", "source", "methods", "seed", "data_seed"}
 
 
 def test_other_recipes_are_not_compared() -> None:
     table = runs_table([run(0.7), run(0.9, 0, R3F, lr=1e-3)])
-    assert row(table, "r3f")["verdict"] == tables.NO_BASELINE
+    assert row(table, "r3f")["verdict"] == cells.NO_BASELINE
 
 
 def test_std_plus_may_take_more_steps() -> None:
@@ -228,7 +228,7 @@ def test_std_plus_beside_std_of_the_same_steps() -> None:
 
 def test_std_plus_with_two_possible_baselines_has_none() -> None:
     table = runs_table([run(0.7), run(0.75, steps=200), run(0.8, 0, STD_PLUS, steps=400), run(0.8, steps=400)])
-    assert row(table, "std++")["verdict"] == tables.NO_BASELINE
+    assert row(table, "std++")["verdict"] == cells.NO_BASELINE
     assert row(table, "std++")["vs_std"] is None
 
 
@@ -301,3 +301,23 @@ def test_torch_is_not_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+def test_terms_say_whether_a_regulariser_did_anything() -> None:
+    """The means that the runs logged stand below the table, by method; std has none."""
+    logged = {"terms": {"kl": 4.2e-4, "kl_gradient_ratio": 0.016, "noise_alive": 1.0}}
+    r3f = MethodSpec("r3f")
+    records = [
+        Record(
+            Path("x"), Result(spec=spec, status="ok", metrics=SCORES, facts={"headline": "accuracy", **facts}), Cost()
+        )
+        for spec, facts in (
+            (RunSpec(kind="finetune", task="news", data="d", weights="w", steps=1), {"terms": {}}),
+            (RunSpec(kind="finetune", task="news", data="d", weights="w", steps=1, methods=(r3f,)), logged),
+        )
+    ]
+    notes = [note for note in runs_table(records).notes if note.startswith("Terms")]
+    assert notes == ["Terms, mean over the run: r3f (news): kl 0.00042, kl gradient ratio 0.016, noise alive 1."]
+
+
+SCORES = {"last": {"validation": {"accuracy": 0.8}}}

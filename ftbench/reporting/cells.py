@@ -1,0 +1,213 @@
+"""Which runs are averaged, and which stand beside each other: records -> cells -> groups.
+
+A cell holds runs whose specs differ in nothing but the seeds; nothing else is ever averaged. A group is
+one set of rows with one recipe: its arms, their std and the references of those rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ftbench.reporting import stats
+from ftbench.types import Record, RunSpec
+
+#: fields of RunSpec that a user sets; a column each where they vary. The first ones decide the rows.
+ROW_AXES = {
+    "model": "model", "train_size": "train", "label_noise": "noise", "select_on": "select", "limit": "limit",
+    "max_length": "length",
+}  # fmt: skip
+RECIPE_AXES = {
+    "lr": "lr", "steps": "steps", "batch_size": "batch", "precision": "precision", "passes": "passes",
+    "batching": "batching", "weight_decay": "decay", "warmup": "warmup", "clip": "clip", "evaluations": "evals",
+    "micro_batch": "micro",
+}  # fmt: skip
+#: what tells two versions of one task, checkpoint or code apart; a column each where one name has several
+VERSIONS = {
+    "data": "data", "weights": "weights", "task_revision": "task rev", "engine_revision": "engine rev",
+    "method_revision": "method rev",
+}  # fmt: skip
+#: columns that name what a row is about, before its method
+SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
+REFERENCES = ("majority", "mean", "cosine", "linear")
+
+NOT_LEARNED = "std did not learn this"
+NO_BASELINE = "no baseline"
+NO_REFERENCE = "no reference rows"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs that are averaged: an arm, or one reference on one set of rows."""
+
+    spec: RunSpec
+    records: tuple[Record, ...]
+    selection: str
+    reference: str = ""
+
+    @cached_property
+    def ok(self) -> tuple[Record, ...]:
+        return tuple(record for record in self.records if record.result.status == "ok")
+
+    @cached_property
+    def metric(self) -> str:
+        return next((name for r in self.records if (name := stats.headline(r.result, self.selection))), "")
+
+    @cached_property
+    def scores(self) -> dict[tuple[int, int], float]:
+        """(data_seed, seed) to the headline score, finished runs only. References draw nothing: their seed is 0."""
+        found = {}
+        for record in self.ok:
+            score, spec = record.result.score(self.metric, self.selection), record.result.spec
+            if score is not None and math.isfinite(score):
+                found[(spec.data_seed, 0 if self.reference else spec.seed)] = score
+        return found
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.scores.values()) if self.scores else None
+
+    @property
+    def lower_is_better(self) -> bool:
+        return any(record.result.facts.get("lower_is_better") for record in self.records)
+
+    @property
+    def method(self) -> str:
+        return self.reference or self.spec.method
+
+    def setting(self, key: str) -> Any:
+        if key == "method_revision":
+            return "+".join(str(method.revision) for method in self.spec.methods) or None
+        if key == "model":  # a label: runs of one arm may name one checkpoint in several ways
+            return min(record.result.spec.model for record in self.records)
+        return None if self.reference and key in RECIPE_AXES else getattr(self.spec, key)
+
+    def recipe(self, *, steps: bool = True) -> str:
+        """What arms that are compared have in common."""
+        left_out = {"methods"} if steps else {"methods", "steps"}
+        return canonical({key: value for key, value in self.spec.arm().items() if key not in left_out})
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arms of one recipe on one set of rows, beside the references of those rows."""
+
+    references: tuple[Cell, ...]
+    std: Cell | None
+    arms: tuple[Cell, ...]
+
+    @cached_property
+    def verdict(self) -> str:
+        """What the gate says of std here: empty when methods can be compared with it."""
+        if self.std is None or self.std.mean is None:
+            return NO_BASELINE
+        bars = [cell.mean for cell in self.references if cell.metric == self.std.metric and cell.mean is not None]
+        if not bars:
+            return NO_REFERENCE
+        lower = self.std.lower_is_better
+        return "" if stats.beats(self.std.mean, min(bars) if lower else max(bars), lower) else NOT_LEARNED
+
+    @cached_property
+    def best(self) -> Cell | None:
+        """The arm with the best mean, where there is a contest and std learned."""
+        scored = [(cell.mean, cell) for cell in self.arms if cell.mean is not None]
+        if self.verdict or len(scored) < 2:
+            return None
+        choose = min if scored[0][1].lower_is_better else max
+        return choose(scored, key=lambda pair: pair[0])[1]
+
+
+def to_cells(records: Iterable[Record], selection: str) -> tuple[list[Cell], list[Cell]]:
+    """Arms and references. Whatever differs in more than its seeds lands in another cell."""
+    arms: dict[str, list[Record]] = {}
+    references: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        arm = canonical(record.result.spec.arm())
+        if record.result.spec.kind == "finetune":
+            arms.setdefault(arm, []).append(record)
+            continue
+        for name in record.result.metrics:
+            references.setdefault((arm, name), []).append(record)
+    return (
+        [Cell(found[0].result.spec, tuple(found), selection) for found in arms.values()],
+        [Cell(found[0].result.spec, tuple(found), name, name) for (_, name), found in references.items()],
+    )
+
+
+def by_rows(arms: list[Cell], references: list[Cell]) -> list[tuple[list[Cell], list[Group]]]:
+    """For each set of rows, in the order of the table: its references, and its arms grouped by recipe."""
+    sets: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in [*references, *arms]:
+        sets.setdefault(cell.spec.rows_key(), []).append(cell)
+    row_keys = ("task", *ROW_AXES, "data", "task_revision", "weights")
+    out = []
+    for cells in sorted(sets.values(), key=lambda cells: _order(cells[-1], row_keys)):
+        beside = sorted((cell for cell in cells if cell.reference), key=_reference_order)
+        here = [cell for cell in cells if not cell.reference]
+        stds = [cell for cell in here if not cell.spec.methods]
+        bases = {id(cell): _baseline(cell, stds) for cell in here}
+        recipes: dict[tuple[bool, str], list[Cell]] = {}
+        for cell in here:
+            base = bases[id(cell)]
+            recipes.setdefault((base is None, (base or cell).recipe()), []).append(cell)
+        groups = [
+            Group(tuple(beside), bases[id(found[0])], tuple(sorted(found, key=_method_order)))
+            for found in recipes.values()
+        ]
+        groups.sort(key=lambda group: _order(group.std or group.arms[0], (*RECIPE_AXES, "engine_revision")))
+        out.append((beside, groups))
+    return out
+
+
+def _baseline(cell: Cell, stds: list[Cell]) -> Cell | None:
+    """The std arm of the same recipe. std++ takes more steps than the std it belongs to; None if two could be it."""
+    same = [std for std in stds if std.recipe() == cell.recipe()]
+    if _is_std_plus(cell):
+        near = [std for std in stds if std.recipe(steps=False) == cell.recipe(steps=False)]
+        same = [std for std in near if std.spec.steps < cell.spec.steps] or same
+    return same[0] if len(same) == 1 else None
+
+
+def _is_std_plus(cell: Cell) -> bool:
+    return any(method.name == "std++" for method in cell.spec.methods)
+
+
+def _method_order(cell: Cell) -> tuple[Any, ...]:
+    return (bool(cell.spec.methods), not _is_std_plus(cell), cell.method, canonical(cell.spec.arm()))
+
+
+def _reference_order(cell: Cell) -> tuple[Any, ...]:
+    known = REFERENCES.index(cell.reference) if cell.reference in REFERENCES else len(REFERENCES)
+    return (known, cell.reference, canonical(cell.spec.arm()))
+
+
+def _order(cell: Cell, keys: Iterable[str]) -> tuple[Any, ...]:
+    """Sorts by the settings ``keys``; None (all rows) after every number."""
+    return tuple((value is None, value) for value in map(cell.setting, keys))
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def varying(cells: list[Cell]) -> list[str]:
+    """``task``, then the settings with several values, and versions with several values for one name."""
+    axes = [key for key in ROW_AXES if len({cell.setting(key) for cell in cells}) > 1]
+    arms = [cell for cell in cells if not cell.reference]
+    axes += [key for key in RECIPE_AXES if len({cell.setting(key) for cell in arms}) > 1]
+    return ["task", *axes, *(key for key in VERSIONS if tasks_with_several(key, cells))]
+
+
+def tasks_with_several(version: str, cells: list[Cell]) -> set[str]:
+    """Tasks for which one name (of the task, the model, the method) stands for several versions."""
+    seen: dict[tuple[str, str], set[Any]] = {}
+    for cell in cells:
+        # another model has other weights and another method its own revision: these need no telling apart
+        within = {"weights": cell.setting("model"), "method_revision": cell.method}.get(version, "")
+        seen.setdefault((cell.spec.task, within), set()).add(cell.setting(version))
+    return {task for (task, _), values in seen.items() if len(values) > 1}

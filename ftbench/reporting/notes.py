@@ -1,0 +1,110 @@
+"""What a reader must know to read a table; a note appears only where it applies."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from ftbench.reporting import stats
+from ftbench.reporting.cells import NO_BASELINE, NO_REFERENCE, VERSIONS, Cell, Group, tasks_with_several
+from ftbench.types import Record
+
+
+def notes_for(
+    records: list[Record], cells: list[Cell], groups: list[Group], rows: list[dict[str, Any]], selection: str
+) -> list[str]:
+    """What a reader must know to read the rows; a note appears only where it applies."""
+    arms = [cell for cell in cells if not cell.reference]
+    notes = [stats.DEGENERATE_RULE, stats.GATE_RULE] if arms else []
+    verdicts = {group.verdict for group in groups}
+    if NO_REFERENCE in verdicts:
+        notes.append(f"{NO_REFERENCE}: whether std learned could not be checked, so differences may mean nothing.")
+    if NO_BASELINE in verdicts:
+        notes.append(
+            f"{NO_BASELINE}: no finished std arm of the same rows and recipe "
+            "(for std++: not exactly one of fewer steps)."
+        )
+    notes += _pair_notes(rows)
+    lower = sorted({cell.metric for cell in arms if cell.lower_is_better and cell.metric})
+    if lower:
+        notes.append(f"{', '.join(lower)}: lower is better, so a negative difference favours the method.")
+    finished = [record for record in records if record.result.status == "ok" and record.result.spec.kind == "finetune"]
+    if selection == "best" and any(record.result.facts.get("selected_on") == "validation" for record in finished):
+        notes.append("best: chosen on the split it is reported on, so optimistic.")
+    missing = sum(len(cell.ok) - len(cell.scores) for cell in arms)
+    if missing:
+        notes.append(f"{missing} finished runs have no {selection} score and are left out.")
+    notes += _term_notes(arms) + _cost_notes(finished) + _version_notes(cells) + _failure_notes(records)
+    return notes
+
+
+def _pair_notes(rows: list[dict[str, Any]]) -> list[str]:
+    compared = [row for row in rows if row["vs_std"] is not None]
+    if not compared:
+        return []
+    notes = [
+        "vs std: mean difference over the seeds that both arms finished, with its 95 % t interval. Pairs are taken "
+        "as independent; the intervals are not corrected for the number of rows."
+    ]
+    if any(row["failed"] for row in compared):
+        notes.append("Failed and diverged runs are in no difference, which may flatter the method: read it with fail.")
+    partial = [row for row in compared if row["vs_std_n"] < row["n"]]
+    if partial:
+        shown = "; ".join(f"{row['task']} {row['method']} {row['vs_std_n']} of {row['n']}" for row in partial)
+        notes.append(f"Fewer pairs than runs: {shown}.")
+    if min(row["vs_std_n"] for row in compared) < stats.FEWEST_PAIRS:
+        notes.append(
+            f"With fewer than {stats.FEWEST_PAIRS} pairs no exact paired test can reach p = 0.05, however large the "
+            "difference (5 pairs: 0.0625 at best): add seeds before claiming one."
+        )
+    return notes
+
+
+def _term_notes(arms: list[Cell]) -> list[str]:
+    """Whether a regulariser did anything: its terms over the run, as the runs logged them."""
+    lines: dict[str, None] = {}
+    for cell in arms:
+        terms = [found for record in cell.ok if (found := record.result.facts.get("terms"))]
+        names = sorted({name for found in terms for name in found})
+        means = {name: statistics.fmean(found[name] for found in terms if name in found) for name in names}
+        shown = ", ".join(f"{name.replace('_', ' ')} {value:.2g}" for name, value in means.items())
+        if shown:
+            lines[f"{cell.method} ({cell.spec.task}): {shown}."] = None
+    return [f"Terms, mean over the run: {line}" for line in list(lines)[:6]]
+
+
+def _cost_notes(finished: list[Record]) -> list[str]:
+    if not finished:
+        return []
+    kinds = ", ".join(sorted({record.cost.memory_of for record in finished if record.cost.memory_of}))
+    notes = [
+        "cost: CPU seconds of all threads of the process in training (no loading, no evaluation), mean over finished "
+        "runs, relative to std. fwd: forward passes a step. "
+        f"memory: mean of the runs' peaks{f' ({kinds})' if kinds else ''}."
+    ]
+    places = sorted({f"{record.cost.device or 'unknown'}, {record.cost.threads} threads" for record in finished})
+    if len(places) > 1:
+        notes.append(f"Runs come from several devices or thread counts, so costs may not compare: {'; '.join(places)}.")
+    return notes
+
+
+def _version_notes(cells: list[Cell]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for key, label in VERSIONS.items():
+        for task in sorted(tasks_with_several(key, cells)):
+            found.setdefault(task, []).append(label)
+    return [f"{task}: rows differ in {', '.join(labels)}; they are never averaged." for task, labels in found.items()]
+
+
+def _failure_notes(records: list[Record]) -> list[str]:
+    """The first line of three errors, then a count."""
+    bad = [record.result for record in records if record.result.status != "ok"]
+    notes = []
+    for result in bad[:3]:
+        error = (result.error.strip().splitlines() or ["no message"])[0]
+        name = result.spec.method if result.spec.kind == "finetune" else "reference"
+        notes.append(
+            f"{result.status}: {result.spec.task} {name}, seed {result.spec.seed}, data seed "
+            f"{result.spec.data_seed}: {error}"
+        )
+    return notes + ([f"{len(bad) - 3} more runs failed or diverged."] if len(bad) > 3 else [])

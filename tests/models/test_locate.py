@@ -1,0 +1,117 @@
+"""Finding a checkpoint, what is refused, and what its fingerprint depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ftbench.errors import FtbenchError, UsageError
+from ftbench.models import locate as module
+from ftbench.models.locate import DEFAULT_MODEL, MODELS, fingerprint, locate, packaged_folder
+
+
+@pytest.fixture
+def copy(tiny_model: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_model, tmp_path / "copy")
+
+
+def flip_last_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_local_folder(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = locate(str(copy))
+    assert found.folder == copy and found.name == str(copy) and len(found.fingerprint) == 16
+    monkeypatch.chdir(copy.parent)
+    assert locate("copy").fingerprint == locate("./copy").fingerprint == found.fingerprint
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model folder '.*nowhere' does not exist"):
+        locate(str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match=r"model folder '\./nowhere' does not exist"):
+        locate("./nowhere")
+
+
+def test_a_file_is_no_folder(copy: Path) -> None:
+    with pytest.raises(UsageError, match="is not a folder"):
+        locate(str(copy / "config.json"))
+
+
+def test_no_configuration(copy: Path) -> None:
+    (copy / "config.json").unlink()
+    with pytest.raises(UsageError, match=r"has no config\.json; found: model\.safetensors, tokenizer"):
+        locate(str(copy))
+
+
+def test_pickled_weights_only(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(UsageError, match=r"pickled weights only \(pytorch_model\.bin\).*save_pretrained"):
+        locate(str(copy))
+
+
+def test_no_weights(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match=r"has no model\.safetensors; found: config\.json"):
+        locate(str(copy))
+
+
+def test_no_tokenizer(copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match="has no tokenizer"):
+        locate(str(copy))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"])
+def test_one_byte_changes_the_fingerprint(name: str, copy: Path, tiny_model: Path) -> None:
+    assert fingerprint(copy) == fingerprint(tiny_model)
+    flip_last_byte(copy / name)
+    assert fingerprint(copy) != fingerprint(tiny_model)
+
+
+def test_neither_the_folders_name_nor_other_files_change_the_fingerprint(copy: Path) -> None:
+    before = fingerprint(copy)
+    (copy / "README.md").write_text("about")
+    (copy / "optimizer.safetensors").write_bytes(b"x")
+    assert fingerprint(copy.rename(copy.with_name("other name"))) == before
+
+
+def test_a_second_shard_changes_the_fingerprint(copy: Path) -> None:
+    before = fingerprint(copy)
+    shutil.copy(copy / "model.safetensors", copy / "model-00002-of-00002.safetensors")
+    assert fingerprint(copy) != before
+
+
+def test_the_packaged_model_is_the_published_one() -> None:
+    if packaged_folder(MODELS[DEFAULT_MODEL]) is None:
+        pytest.skip("the embedded extra is not installed")
+    assert locate(DEFAULT_MODEL).folder.is_dir()
+
+
+def test_a_packaged_model_that_was_changed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = dataclasses.replace(MODELS[DEFAULT_MODEL], sha256=module.file_hash(copy / "model.safetensors"))
+    monkeypatch.setitem(module.MODELS, DEFAULT_MODEL, model)
+    monkeypatch.setattr(module, "packaged_folder", lambda _: copy)
+    assert locate(DEFAULT_MODEL).folder == copy
+    flip_last_byte(copy / "model.safetensors")
+    with pytest.raises(FtbenchError, match="are not the published ones: sha256 .* Install the package again"):
+        locate(DEFAULT_MODEL)
+
+
+def test_a_hub_id_without_network() -> None:
+    with pytest.raises(FtbenchError, match=r"model 'minilmm' is neither a local folder.*Did you mean 'minilm'\?"):
+        locate("minilmm")
+    with pytest.raises(FtbenchError, match=r"'some-org/some-model' is neither.*check the name and the network"):
+        locate("some-org/some-model")
+
+
+def test_a_packaged_model_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = dataclasses.replace(MODELS[DEFAULT_MODEL], distribution="not-installed-at-all")
+    monkeypatch.setitem(module.MODELS, DEFAULT_MODEL, model)
+    with pytest.raises(FtbenchError, match='or install it: pip install "not-installed-at-all"'):
+        locate(DEFAULT_MODEL)
