@@ -131,11 +131,12 @@ class Grid:
             return None
         try:
             record = self._finished(spec)
+            done_by_another = record is not None
             if record is None:
                 self.progress.started(spec, number)
                 self._fresh.add(spec.id)
                 record = self._do(spec, claim)
-            self.progress.finished(record, skipped=False)
+            self.progress.finished(record, skipped=done_by_another)
             return record
         finally:
             claim.release()

@@ -33,8 +33,7 @@ def perturb(
                  belong to a row's ``index``: a row flipped at 0.1 is flipped alike at 0.2, and a
                  row draws the same in every subset
     select_on    this fraction of train, noise included, becomes the split ``selection``
-    limit        at most this many rows of each split: of train the first of a stratified order, of the
-                 others evenly spaced ones
+    limit        at most this many rows of each split, the first of a stratified order
 
     Raises UsageError: more rows asked for than there are, noise for a regression, a ``select_on`` that
     leaves no row on one side.
@@ -86,8 +85,8 @@ def _flip(data: Data, train: Rows, noise: float, data_seed: int) -> Rows:
 
 
 def _limited(name: str, rows: Rows, limit: int, data_seed: int, classes: bool) -> Rows:
+    """Scored rows are the same for every data seed. Evenly spaced ones would not do: their order may repeat."""
     if len(rows) <= limit:
         return rows
-    if name == "train":
-        return rows.take(random_or_stratified(rows.labels, limit, _draws(data_seed, _LIMIT), classes=classes))
-    return rows.take(np.arange(limit) * len(rows) // limit)
+    seed = data_seed if name == "train" else 0
+    return rows.take(random_or_stratified(rows.labels, limit, _draws(seed, _LIMIT), classes=classes))

@@ -165,11 +165,14 @@ def test_selection_holds_noisy_labels_and_limit_comes_last() -> None:
     assert any(label != i % 2 for i, label in as_pairs(wide["selection"]).items())
 
 
-def test_limit_is_stratified_for_train_and_even_for_the_others() -> None:
+def test_limit_is_stratified_and_scores_the_same_rows_for_every_data_seed() -> None:
     toy = data(np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [80, 20]))
     splits = perturb(toy, limit=10).splits
     assert counts(splits["train"].labels, 2).tolist() == [9, 1]
-    assert splits["validation"].index.tolist() == list(range(0, 100, 10))
+    assert counts(splits["validation"].labels, 2).tolist() == [8, 2]
+    other = perturb(toy, limit=10, data_seed=1).splits
+    assert other["validation"].index.tolist() == splits["validation"].index.tolist()
+    assert other["train"].index.tolist() != splits["train"].index.tolist()
     assert perturb(toy, limit=100).fingerprint == toy.fingerprint
 
 
