@@ -5,7 +5,8 @@ tiny_family    name -> folder: "bert", "roberta", "gpt2", "distilbert", "bart", 
 tiny_data      (n_train, n_validation, classes) -> Data whose words give the label away
 tiny_folder    the same rows as a folder with train.csv and validation.csv (columns text, label)
 make_spec      (data, model folder, **fields) -> RunSpec
-finetune_tiny  (data, model folder, run folder, control, **fields) -> Outcome: one call of ``finetune``
+finetune_tiny  (data, model folder, run folder, methods, control, **fields) -> Outcome: one call of ``finetune``
+training_of    (data, model folder, folder, methods, **fields) -> Training: what ``engine.train`` takes
 
 Every test runs on one thread, with ``FTBENCH_HOME`` in a temporary folder and the hub switched off.
 """
@@ -268,3 +269,25 @@ def finetune_tiny() -> Callable[..., Any]:
         return finetune(spec, data, locate(str(model)), Place(folder, torch.device("cpu")), control or Control())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def training_of() -> Callable[..., Any]:
+    """``training_of(data, model, folder, methods="std", **fields)``: prepared as ``finetune`` does, not yet trained."""
+
+    def prepare(data: Data, model: Path, folder: Path, methods: str = "std", **fields: Any) -> Any:
+        import torch
+
+        from ftbench.models import backbone
+        from ftbench.models.locate import locate
+        from ftbench.training import run
+        from ftbench.training.cost import Meter
+        from ftbench.types import Cost
+
+        spec, source = make_spec_of(data, model, methods, **fields), locate(str(model))
+        place = run.Place(folder, torch.device("cpu"))
+        tokenizer = backbone.load_tokenizer(source)
+        tokens = run.tokenize_splits(spec, data, source, tokenizer, place)
+        return run._prepare(spec, data, source, tokenizer, tokens["train"], place, Meter(Cost(), place.device))
+
+    return prepare

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,9 @@ def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regre
     torch.manual_seed(seed)
     try:
         with _quiet():
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
                 checkpoint.folder,
+                output_loading_info=True,
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
@@ -152,11 +153,23 @@ def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regre
     except (ValueError, OSError, ImportError, KeyError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UsageError(f"model '{checkpoint.name}' cannot be loaded as a classifier: {first}") from error
+    _require_encoder(model, loaded["missing_keys"], checkpoint.name)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise FtbenchError(f"the tokenizer of model '{checkpoint.name}' has more tokens than the model has embeddings")
     return Backbone(model, tokenizer)
+
+
+def _require_encoder(model: Any, missing: Iterable[str], name: str) -> None:
+    """A fresh head is wanted, a fresh encoder is not: a pooler counts as head. Raises UsageError."""
+    prefix = f"{model.base_model_prefix}."
+    random = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
+    if random:
+        raise UsageError(
+            f"model '{name}': {len(random)} weights of the encoder are not in the checkpoint and would be random "
+            f"({', '.join(random[:3])}{' …' if len(random) > 3 else ''}). Is it the checkpoint of another model?"
+        )
 
 
 @contextlib.contextmanager

@@ -108,17 +108,19 @@ class Grid:
 
     def _run_stage(self, specs: Sequence[RunSpec], offset: int, *, keep: bool = True) -> None:
         done: dict[str, Record] = {}
-        while missing := [spec for spec in specs if spec.id not in done]:
-            before = len(done)
-            for spec in missing:
-                if record := self._one(spec, offset + len(done)):
-                    done[spec.id] = record
-            if len(done) == before:
-                self.progress.waiting(holder(self.store.folder(missing[0])) or "another process")
-                self._stop_if_asked()
-                time.sleep(POLL_SECONDS)
-        if keep:
-            self.records += [done[spec.id] for spec in specs]
+        try:
+            while missing := [spec for spec in specs if spec.id not in done]:
+                before = len(done)
+                for spec in missing:
+                    if record := self._one(spec, offset + len(done)):
+                        done[spec.id] = record
+                if len(done) == before:
+                    self.progress.waiting(holder(self.store.folder(missing[0])) or "another process")
+                    self._stop_if_asked()
+                    time.sleep(POLL_SECONDS)
+        finally:  # also when interrupted, so that it can be said how many there are
+            if keep:
+                self.records += [done[spec.id] for spec in specs if spec.id in done]
 
     def _one(self, spec: RunSpec, number: int) -> Record | None:
         """The run's record, done now or before; None while another process has it."""

@@ -87,7 +87,10 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make the output folder {folder}: {explain(error)}") from error
-        return take(folder)
+        claim = take(folder)
+        if claim:
+            _sweep(folder)
+        return claim
 
     def save(
         self,
@@ -159,6 +162,17 @@ def read_all(roots: Iterable[Path]) -> Found:
                 seen.add(record.result.spec.id)
                 found.records.append(record)
     return found
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a killed process left half-written; only the claimant may."""
+    for path in folder.glob(".*"):
+        if path.name.startswith((".claim", ".dead")):  # another process may be writing these
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ftbench.errors import Interrupted
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.training import checkpoint
 from ftbench.training.batches import Tokens
-from ftbench.training.engine import Training, evaluation_steps
+from ftbench.training.engine import Diverged, Training, evaluation_steps
 from ftbench.training.evaluate import decide, predict, score
 
 SAVE_SECONDS = 60.0
@@ -88,10 +88,12 @@ class Watch:
                 self.save(run)
 
     def evaluate(self, run: Training) -> None:
-        """Scores every split with the present weights; keeps the best by the headline metric."""
+        """Scores every split with the present weights; keeps the best by the headline metric. Raises Diverged."""
         scores = {}
         for name, split in self.splits.items():
             logits = predict(run.backbone, split.tokens, run.spec.precision, self.control.heartbeat)
+            if not np.isfinite(logits).all():  # the weights broke after the last loss that was looked at
+                raise Diverged(f"predictions are not finite at step {run.state.step} of {run.spec.steps}")
             scores[name] = score(decide(logits, regression=run.regression), split.targets, self.metrics)
             if name == "validation":
                 self.logits = logits
