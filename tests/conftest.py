@@ -255,7 +255,7 @@ def make_spec() -> Callable[..., RunSpec]:
 
 @pytest.fixture(scope="session")
 def finetune_tiny() -> Callable[..., Any]:
-    """``finetune_tiny(data, model, folder, methods="std", control=None, **fields)``: one run on the CPU, its Outcome."""
+    """``finetune_tiny(data, model, folder, methods="std", control=None, **fields)``: one run's Outcome."""
 
     def run(data: Data, model: Path, folder: Path, methods: str = "std", control: Any = None, **fields: Any) -> Any:
         import torch

@@ -153,7 +153,8 @@ def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regre
     except (ValueError, OSError, ImportError, KeyError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UsageError(f"model '{checkpoint.name}' cannot be loaded as a classifier: {first}") from error
-    _require_encoder(model, loaded["missing_keys"], checkpoint.name)
+    other_shape = [key[0] if isinstance(key, tuple) else key for key in loaded["mismatched_keys"]]
+    _require_encoder(model, [*loaded["missing_keys"], *other_shape], checkpoint.name)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
@@ -167,8 +168,9 @@ def _require_encoder(model: Any, missing: Iterable[str], name: str) -> None:
     random = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
     if random:
         raise UsageError(
-            f"model '{name}': {len(random)} weights of the encoder are not in the checkpoint and would be random "
-            f"({', '.join(random[:3])}{' …' if len(random) > 3 else ''}). Is it the checkpoint of another model?"
+            f"model '{name}': {len(random)} weights of the encoder are not in the checkpoint, or in another "
+            f"shape, and would be random ({', '.join(random[:3])}{' …' if len(random) > 3 else ''}). "
+            "Is it the checkpoint of another model?"
         )
 
 

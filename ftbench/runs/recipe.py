@@ -12,7 +12,7 @@ import math
 from ftbench.errors import UsageError
 
 EPOCHS = 3.0
-FLOOR = 200
+FLOOR = 150
 BATCH_SIZE = 16
 #: (hidden width below this, learning rate): narrow models want larger steps
 LEARNING_RATES = ((512, 1e-4), (1024, 5e-5), (math.inf, 2e-5))

@@ -133,7 +133,8 @@ def _cache_key(rows: Rows, key: str, max_length: int) -> str:
     for column in rows.texts:
         digest.update(str(len(column)).encode())
         for text in column:
-            digest.update(text.encode("utf-8", "surrogatepass") + b"\x1e")
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(f"{len(encoded)}:".encode() + encoded)
     return digest.hexdigest()[:32]
 
 
@@ -149,19 +150,22 @@ def _load_tokens(path: Path) -> Tokens | None:
 
 
 def _save_tokens(path: Path, tokens: Tokens) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     arrays = {"ids": tokens.ids, "lengths": tokens.lengths, "truncated": np.asarray([tokens.truncated])}
     if tokens.types is not None:
         arrays["types"] = tokens.types
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tokens-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tokens-")
         os.close(handle)
-        save_file(arrays, name)
-        os.replace(name, path)
-    except OSError:
-        return
+        save_file(arrays, temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError):  # safetensors has its own error for a full disk
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def share(rows: Sequence[int] | Ints, micro_batch: int | None) -> list[Ints]:

@@ -128,7 +128,7 @@ class Data:
             digest.update(f"\x1d{name}\x1d{len(rows)}".encode())
             for column in rows.texts:
                 for text in column:
-                    digest.update(text.encode("utf-8", "surrogatepass"))
-                    digest.update(b"\x1e")
+                    escaped = text.replace("\x1b", "\x1b0").replace("\x1e", "\x1b1")  # so that \x1e only separates
+                    digest.update(escaped.encode("utf-8", "surrogatepass") + b"\x1e")
             digest.update(np.ascontiguousarray(rows.labels).tobytes())
         return digest.hexdigest()[:16]

@@ -57,7 +57,9 @@ class Model:
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:
         found = torch.autograd.grad(loss, list(self.weights.values()), allow_unused=True)
-        return {k: torch.zeros_like(w) if g is None else g for (k, w), g in zip(self.weights.items(), found)}
+        return {
+            k: torch.zeros_like(w) if g is None else g for (k, w), g in zip(self.weights.items(), found, strict=True)
+        }
 
 
 class Recorded(R3F):
@@ -88,7 +90,9 @@ def run(case: str, variant: str, **fields: Any) -> tuple[Model, Tensor, Tensor, 
     """Model, clean logits, noised logits, the term's value and the objective, through the method's own hooks."""
     given = ORACLE["inputs"][case]
     model = Model(given["weights"])
-    method = Recorded(weight=given["r3f_lambda"], eps=given["eps"], noise=given["noise_type"], variant=variant, **fields)
+    method = Recorded(
+        weight=given["r3f_lambda"], eps=given["eps"], noise=given["noise_type"], variant=variant, **fields
+    )
     method.z = tensor(given["noise"])
     labels, regression = tensor(given["target"]), given["regression_target"]
     batch = batch_of(labels, regression=regression)
@@ -215,12 +219,15 @@ def test_detach_cuts_the_gradient_it_names_and_no_other(detach: str) -> None:
     assert term is not None
     found = torch.autograd.grad(term.value, (clean, noised, embeddings, again), allow_unused=True)
     alive = [gradient is not None and bool(gradient.abs().sum() > 0) for gradient in found]
-    assert alive == {
-        "none": [True, True, True, True],
-        "clean": [False, True, False, True],
-        "noised": [True, False, True, False],
-        "embeddings": [True, True, True, False],
-    }[detach]
+    assert (
+        alive
+        == {
+            "none": [True, True, True, True],
+            "clean": [False, True, False, True],
+            "noised": [True, False, True, False],
+            "embeddings": [True, True, True, False],
+        }[detach]
+    )
 
 
 @pytest.mark.parametrize(("variant", "detach"), [("paper", "none"), ("released", "embeddings")])

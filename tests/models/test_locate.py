@@ -99,7 +99,7 @@ def test_a_packaged_model_that_was_changed(copy: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "packaged_folder", lambda _: copy)
     assert locate(DEFAULT_MODEL).folder == copy
     flip_last_byte(copy / "model.safetensors")
-    with pytest.raises(FtbenchError, match="are not the published ones: sha256 .* Install the package again"):
+    with pytest.raises(FtbenchError, match=r"are not the published ones: sha256 .* Install the package again"):
         locate(DEFAULT_MODEL)
 
 

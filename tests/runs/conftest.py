@@ -126,9 +126,7 @@ class Command:
 
 
 @pytest.fixture
-def command(
-    tmp_path: Path, tiny_model: Path, tiny_folder: Callable[..., Path]
-) -> Iterator[Callable[..., Command]]:
+def command(tmp_path: Path, tiny_model: Path, tiny_folder: Callable[..., Path]) -> Iterator[Callable[..., Command]]:
     """``command("-o", folder, ...)``: ``ftbench finetune`` on the tiny task and model; ``.wait()`` for its exit code."""
     import ftbench.training.reference
     import ftbench.training.run  # noqa: F401  (loaded once, before forking)

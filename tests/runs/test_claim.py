@@ -118,7 +118,9 @@ def test_another_host_is_judged_by_its_heartbeat(tmp_path: Path, age: float, is_
     assert (take(tmp_path) is not None) == is_free
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", '{"host": 1}', '{"host": "h", "pid": "x", "started": 0}', "\0\0"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "[]", "3", '{"host": 1}', '{"host": "h", "pid": "x", "started": 0}', "\0\0"]
+)
 def test_a_damaged_claim_holds_for_a_moment_only(tmp_path: Path, text: str) -> None:
     path = tmp_path / NAME
     path.write_text(text)

@@ -24,7 +24,7 @@ from ftbench.tasks.sources import load
 from ftbench.types import Cost, Data, Record, Result, RunSpec
 
 #: a user's own method, as a module of its own: does what it is told to
-PLUGIN = '''
+PLUGIN = """
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,7 +41,7 @@ class Trouble(Method):
     def penalty(self, batch, out, views):
         if self.error:
             raise self.error
-'''
+"""
 
 
 @pytest.fixture
@@ -122,7 +122,9 @@ def test_a_checkpoint_of_rubbish_is_passed_over(study: Callable[..., Any]) -> No
 # ----------------------------------------------------------------------------------- failures
 
 
-def test_a_failing_run_spares_the_others(study: Callable[..., Any], trouble: Callable[[Exception | None], None]) -> None:
+def test_a_failing_run_spares_the_others(
+    study: Callable[..., Any], trouble: Callable[[Exception | None], None]
+) -> None:
     trouble(RuntimeError("the probe came loose\nsecond line"))
     done = study("trouble", baseline=True, seeds=[0, 1])
     assert [(r.result.spec.method, r.result.status) for r in done.records] == [
@@ -139,7 +141,9 @@ def test_a_failing_run_spares_the_others(study: Callable[..., Any], trouble: Cal
     assert again.heard.begun == [], "a failure is a result: it is not repeated unasked"
 
 
-def test_retry_failed_repeats_failures_only(study: Callable[..., Any], trouble: Callable[[Exception | None], None]) -> None:
+def test_retry_failed_repeats_failures_only(
+    study: Callable[..., Any], trouble: Callable[[Exception | None], None]
+) -> None:
     trouble(RuntimeError("loose"))
     failed = study("trouble", baseline=True).records[1]
     trouble(None)

@@ -205,7 +205,10 @@ def test_the_ratio_is_of_the_same_settings(request_of: Callable[..., Request]) -
 
 def test_a_factor_needs_no_partner(request_of: Callable[..., Request]) -> None:
     specs = matched(request_of("std++:compute=1.75", baseline=False, seeds=[0, 1]), {})
-    assert [(s.seed, s.steps, s.method) for s in specs] == [(0, 35, "std++:compute=1.75"), (1, 35, "std++:compute=1.75")]
+    assert [(s.seed, s.steps, s.method) for s in specs] == [
+        (0, 35, "std++:compute=1.75"),
+        (1, 35, "std++:compute=1.75"),
+    ]
 
 
 def test_a_partner_that_never_finished_leaves_std_plus_plus_out(request_of: Callable[..., Request]) -> None:

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -310,8 +311,8 @@ def test_the_learning_rate() -> None:
     rates = [lr_at(step, 100, 2.0, 0.1) for step in range(101)]
     assert rates[0] == pytest.approx(0.2) and rates[9] == rates[10] == 2.0
     assert rates[55] == pytest.approx(1.0) and rates[99] == pytest.approx(2 / 90) and rates[100] == 0
-    assert all(b > a for a, b in zip(rates[:9], rates[1:10], strict=True))
-    assert all(b < a for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(b > a for a, b in pairwise(rates[:10]))
+    assert all(b < a for a, b in pairwise(rates[10:]))
     assert lr_at(0, 100, 2.0, 0.0) == 2.0 and lr_at(100, 100, 2.0, 0.0) == 0
     assert lr_at(0, 1, 2.0, 0.1) == 2.0 and lr_at(0, 1, 2.0, 0.9) == 2.0
 
