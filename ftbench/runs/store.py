@@ -106,7 +106,8 @@ class Store:
         folder = self.folder(result.spec)
         write_atomic(folder / "spec.json", to_json({"schema": SCHEMA, "id": result.spec.id, **result.spec.to_json()}))
         write_atomic(folder / "cost.json", to_json({"schema": SCHEMA, **dataclasses.asdict(cost)}))
-        write_atomic(folder / "history.jsonl", to_jsonl(list(history)))
+        if records := list(history):
+            write_atomic(folder / "history.jsonl", to_jsonl(records))
         write_atomic(folder / "environment.json", to_json(environment or {}))
         if predictions:
             write_atomic(folder / "predictions.parquet", _parquet(predictions))

@@ -128,9 +128,6 @@ class Command:
 @pytest.fixture
 def command(tmp_path: Path, tiny_model: Path, tiny_folder: Callable[..., Path]) -> Iterator[Callable[..., Command]]:
     """``command("-o", folder, ...)``: ``ftbench finetune`` on the tiny task and model; ``.wait()`` for its exit code."""
-    import ftbench.training.reference
-    import ftbench.training.run  # noqa: F401  (loaded once, before forking)
-
     usual = ["finetune", "--task", str(tiny_folder()), "--model", str(tiny_model), "--threads", "1", "--device", "cpu"]
     recipe = ["--batch-size", "8", "--lr", "1e-3", "--max-length", "32"]
     started: list[Command] = []
