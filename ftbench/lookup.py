@@ -90,7 +90,7 @@ def _convert(text: str, kind: Any, what: str) -> Any:
             return text.lower() in ("true", "on")
         if candidate in (int, float):
             try:
-                return float(text) if candidate is float else _whole(text)
+                return float(text) + 0.0 if candidate is float else _whole(text)  # -0.0 is 0.0
             except ValueError:
                 continue
         if candidate is str:

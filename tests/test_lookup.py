@@ -28,7 +28,8 @@ class Sample:
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("r3", "r3f"), ("R3F", "r3f"), ("sdt", "std"), ("std+", "std++"), ("news-topc", "news-topic"), ("news_topic", "news-topic"),
+    ("r3", "r3f"), ("R3F", "r3f"), ("sdt", "std"), ("std+", "std++"), ("news-topc", "news-topic"),
+    ("news_topic", "news-topic"),
 ])  # fmt: skip
 def test_nearest(text: str, expected: str) -> None:
     assert nearest(text, TABLE) == f" Did you mean '{expected}'?"
@@ -83,7 +84,8 @@ def test_a_field_given_twice() -> None:
 @pytest.mark.parametrize(("name", "text", "value"), [
     ("count", "3", 3), ("count", "-2", -2), ("count", "1e3", 1000), ("count", "1_000", 1000),
     ("weight", "0.5", 0.5), ("weight", "1", 1.0), ("weight", "1e-5", 1e-5), ("weight", "inf", float("inf")),
-    ("flag", "true", True), ("flag", "True", True), ("flag", "on", True), ("flag", "OFF", False), ("flag", "false", False),
+    ("flag", "true", True), ("flag", "True", True), ("flag", "on", True), ("flag", "OFF", False), ("flag",
+    "false", False),
     ("noise", "normal", "normal"), ("name", "x y", "x y"), ("name", "3", "3"),
     ("most", "7", 7), ("share", "0.25", 0.25), ("mixed", "5", 5), ("mixed", "five", "five"), ("loose", "b", "b"),
 ])  # fmt: skip
@@ -97,7 +99,8 @@ def test_values_that_are_no_text_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), [
-    ("count", "1.5", "int"), ("count", "x", "int"), ("count", "", "int"), ("count", "True", "int"), ("count", "1e999", "int"),
+    ("count", "1.5", "int"), ("count", "x", "int"), ("count", "", "int"), ("count", "True", "int"),
+    ("count", "1e999", "int"),
     ("count", "[1]", "int"), ("count", "__import__('os')", "int"), ("count", "'3'", "int"), ("weight", "much", "float"),
     ("weight", "0,5", "float"), ("flag", "yes", "bool"), ("flag", "1", "bool"),
     ("noise", "gauss", "uniform or normal"), ("most", "few", "int."), ("loose", "c", "a or b"),
@@ -129,7 +132,7 @@ def test_a_class_without_fields_says_none() -> None:
     @dataclass
     class Empty: ...
 
-    with pytest.raises(UsageError, match="std has no field 'eps'. Known: none"):
+    with pytest.raises(UsageError, match=r"std has no field 'eps'. Known: none"):
         build(Empty, {"eps": "1"}, "std")
 
 

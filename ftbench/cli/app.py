@@ -11,7 +11,7 @@ import typer
 
 import ftbench
 from ftbench.cli import catalog, finetune, report
-from ftbench.errors import FtbenchError
+from ftbench.errors import FtbenchError, UsageError
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
 
@@ -53,11 +53,9 @@ def options(
 
 def main() -> None:
     """Runs the command line; errors become one message on stderr and an exit code."""
-    logging.basicConfig(
-        level=os.environ.get("FTBENCH_LOG_LEVEL", "WARNING").upper(), format="%(levelname)s %(message)s"
-    )
     sys.argv[1:] = [_with_dashes(argument) for argument in sys.argv[1:]]
     try:
+        logging.basicConfig(level=_log_level(), format="%(levelname)s %(message)s")
         app()
     except FtbenchError as error:
         label = "interrupted" if error.exit_code == 130 else "error"
@@ -69,6 +67,13 @@ def main() -> None:
     except BrokenPipeError:  # `ftbench report | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _log_level() -> str:
+    level = os.environ.get("FTBENCH_LOG_LEVEL", "WARNING").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise UsageError(f"FTBENCH_LOG_LEVEL is '{level}': expected DEBUG, INFO, WARNING or ERROR")
+    return level
 
 
 def _with_dashes(argument: str) -> str:

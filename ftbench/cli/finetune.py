@@ -66,7 +66,7 @@ def finetune(
         str, typer.Option(help="Seeds of the rows drawn and the labels flipped.", rich_help_panel=ROWS)
     ] = "0",
     text: Annotated[
-        list[str] | None, typer.Option(help="Own data: text column; twice for pairs.", rich_help_panel=OWN)
+        list[str] | None, typer.Option(help="Own data: text column; A,B for pairs.", rich_help_panel=OWN)
     ] = None,
     label: Annotated[str, typer.Option(help="Own data: label column.", rich_help_panel=OWN)] = "label",
     kind: Annotated[
@@ -167,14 +167,18 @@ def finetune(
 
     ask = Ask(
         tasks=flags.flatten(task) or ["news-topic"],
-        own={"text": tuple(text or ()), "label": label, "kind": kind},
+        own={
+            "text": tuple(flags.flatten(text)),
+            "label": label,
+            "kind": flags.one_of(kind, ("classification", "regression"), "kind"),
+        },
         models=flags.flatten(model) or ["minilm"],
         revision=revision,
         methods=list(method or []),
         baseline=not no_baseline,
         references=not no_references,
-        seeds=flags.parse_seeds(seeds),
-        data_seeds=flags.parse_seeds(data_seeds),
+        seeds=flags.parse_seeds(seeds, "--seeds"),
+        data_seeds=flags.parse_seeds(data_seeds, "--data-seeds"),
         axes=axes,
         fixed=fixed,
     )

@@ -30,7 +30,7 @@ Json = Annotated[
 Form = Annotated[str, typer.Option("--format", help="rich, csv, markdown or json.")]
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, flag: str) -> list[int]:
     """``"0-4"``, ``"0,2,5"`` or ``"0-2,7"`` to a list without repeats, in the order given.
 
     Raises UsageError for anything else, a range that runs backwards, or too many.
@@ -39,12 +39,12 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"seeds '{text}': expected whole numbers and ranges, such as 0-4 or 0,2,5")
+            raise UsageError(f"{flag} '{text}': expected whole numbers and ranges, such as 0-4 or 0,2,5")
         low, high = int(first), int(last or first)
         if high < low:
-            raise UsageError(f"seeds '{text}': the range {part.strip()} runs backwards. Did you mean {high}-{low}?")
+            raise UsageError(f"{flag} '{text}': the range {part.strip()} runs backwards. Did you mean {high}-{low}?")
         if high - low >= MAX_SEEDS:
-            raise UsageError(f"seeds '{text}': more than {MAX_SEEDS} seeds")
+            raise UsageError(f"{flag} '{text}': more than {MAX_SEEDS} seeds")
         seeds += range(low, high + 1)
     return list(dict.fromkeys(seeds))
 

@@ -48,6 +48,8 @@ def parse_stack(text: str) -> tuple[MethodSpec, ...]:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"'{text}': method '{name}' is given twice in one stack")
+    if "std++" in names and len(names) > 1:
+        raise UsageError(f"'{text}': std++ is plain fine-tuning with more steps and does not stack with other methods")
     return tuple(stack)
 
 

@@ -95,6 +95,11 @@ class Method:
         """Whether the method asks for further passes."""
         return type(self).views is not Method.views
 
+    @property
+    def can_join(self) -> bool:
+        """Whether its passes may run as one batch with the clean one, each drawing masks of its own."""
+        return not self.has_views or (self.joinable and getattr(self, "dropout", "independent") == "independent")
+
     def prepare(self, backbone: Backbone) -> None:
         """Once, on the pretrained weights, before the optimizer exists."""
 

@@ -122,7 +122,21 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         if tokenizer.eos_token is None:
             raise UsageError(f"the tokenizer of model '{checkpoint.name}' has neither a pad nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.model_max_length = min(tokenizer.model_max_length, _positions(checkpoint.folder))
     return tokenizer
+
+
+def _positions(folder: Path) -> int:
+    """Tokens that the model has positions for: not every tokenizer names the limit. A huge number stands for none."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (ValueError, OSError, KeyError):  # ``load`` says what is wrong with it
+        return 10**9
+    positions = getattr(config, "max_position_embeddings", None) or 10**9
+    counts_after_padding = "roberta" in config.model_type or config.model_type in ("camembert", "mpnet", "longformer")
+    return int(positions) - (config.pad_token_id + 1 if counts_after_padding else 0)
 
 
 def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regression: bool, seed: int) -> Backbone:

@@ -52,10 +52,12 @@ class Cell:
 
     @cached_property
     def ok(self) -> tuple[Record, ...]:
+        """The finished runs."""
         return tuple(record for record in self.records if record.result.status == "ok")
 
     @cached_property
     def metric(self) -> str:
+        """The headline's name."""
         return next((name for r in self.records if (name := stats.headline(r.result, self.selection))), "")
 
     @cached_property
@@ -70,17 +72,21 @@ class Cell:
 
     @property
     def mean(self) -> float | None:
+        """Of the headline scores; None without any."""
         return statistics.fmean(self.scores.values()) if self.scores else None
 
     @property
     def lower_is_better(self) -> bool:
+        """Whether a smaller headline is the better one."""
         return any(record.result.facts.get("lower_is_better") for record in self.records)
 
     @property
     def method(self) -> str:
+        """The arm's or the reference's name."""
         return self.reference or self.spec.method
 
     def setting(self, key: str) -> Any:
+        """The value in a settings column; references have no recipe."""
         if key == "method_revision":
             return "+".join(str(method.revision) for method in self.spec.methods) or None
         if key == "model":  # a label: runs of one arm may name one checkpoint in several ways
@@ -192,6 +198,7 @@ def _order(cell: Cell, keys: Iterable[str]) -> tuple[Any, ...]:
 
 
 def canonical(value: Any) -> str:
+    """Equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 

@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ftbench.errors import UsageError
 from ftbench.methods.method import Batch, Method
 from ftbench.models.backbone import Backbone
 from ftbench.training.batches import Tokens, plan, share
@@ -72,6 +73,8 @@ class Training:
     state: State = field(default_factory=State)
 
     def __post_init__(self) -> None:
+        if self.spec.passes == "joined" and not all(method.can_join for method in self.methods):
+            raise UsageError(f"passes=joined: {self.spec.method} needs its passes apart")
         self.window = Window(self.state.sums)
         self.parameters = [p for p in self.backbone.model.parameters() if p.requires_grad]
         self.per_epoch = math.ceil(len(self.labels) / self.spec.batch_size)

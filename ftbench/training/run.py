@@ -20,7 +20,7 @@ from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter
 from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
-from ftbench.training.optim import make_optimizer
+from ftbench.training.optim import make_optimizer, mix
 from ftbench.training.watch import Control, Split, Watch
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
 
@@ -97,12 +97,14 @@ def _prepare(
     network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed)
     network.model.to(place.device)
     methods = catalogue.make(spec.methods)
-    for method in methods:
+    for number, method in enumerate(methods):
+        torch.manual_seed(mix(spec.seed, number, "prepare"))
         method.prepare(network)
     optimizer = make_optimizer(network.model, spec.lr, spec.weight_decay)
     state = checkpoint.load(place.folder, network.model, optimizer, methods) or checkpoint.State()
     if state.step:
-        meter.cost.__dict__.update(state.cost, interruptions=state.cost["interruptions"] + 1)
+        here = {"device": meter.cost.device, "threads": meter.cost.threads}
+        meter.cost.__dict__.update(state.cost, **here, interruptions=state.cost["interruptions"] + 1)
     meter.cost.trained_parameters = sum(p.numel() for p in network.model.parameters() if p.requires_grad)
     train_rows = data.splits["train"]
     return Training(

@@ -113,6 +113,7 @@ class Watch:
     def save(self, run: Training) -> None:
         """Writes a checkpoint that continues exactly here."""
         run.meter.stop()
+        run.meter.record_peak()
         state = run.state
         state.sums = run.window.to_json()
         state.scaler = run.scaler.state_dict()

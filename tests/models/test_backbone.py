@@ -148,6 +148,25 @@ def test_reuse_gives_the_logits_of_a_fresh_lookup_and_the_sum_of_both_gradients(
     assert network._seen is None
 
 
+def test_reuse_takes_the_lookup_of_the_pass_before(tiny_model: Path) -> None:
+    network = load(tiny_model)
+    inputs = batch(network)
+    looked_up, given = [], []
+    table = network.model.get_input_embeddings()
+    table.register_forward_hook(lambda _, __, found: looked_up.append(found), prepend=True)
+
+    def transform(embeddings: Tensor) -> Tensor:
+        given.append(embeddings)
+        return embeddings
+
+    with network.keeping_embeddings():
+        network.forward(inputs)
+        network.forward(inputs, transform, reuse=True)
+        network.forward(inputs, transform, reuse=True)
+        network.forward(inputs, transform)
+    assert [tensor is looked_up[0] for tensor in given] == [True, True, False]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_saved_loads_in_plain_transformers(family: str, tiny_family: Family, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -220,6 +239,25 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(tiny_family: Family
     network = load(folder)
     assert network.tokenizer.pad_token == "[SEP]"
     assert network.model.config.pad_token_id is not None
+
+
+@pytest.mark.parametrize(("family", "limit"), [("bert", 64), ("roberta", 63), ("gpt2", 64), ("bart", 64)])
+def test_a_tokenizer_without_a_limit_has_that_of_the_positions(
+    family: str, limit: int, tiny_family: Family, tmp_path: Path
+) -> None:
+    import json
+    import shutil
+
+    folder = shutil.copytree(tiny_family(family), tmp_path / family)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["model_max_length"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    network = load(folder)
+    assert network.tokenizer.model_max_length == limit
+    inputs = dict(network.tokenizer(["goal " * 100], truncation=True, return_tensors="pt"))
+    assert inputs["input_ids"].shape == (1, limit)
+    assert network.forward(inputs).logits.isfinite().all()
+    assert load(tiny_family(family)).tokenizer.model_max_length == 62, "the smaller of the two holds"
 
 
 def test_more_words_than_embeddings_are_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import resource
@@ -125,9 +126,22 @@ class Command:
         return code
 
 
+@pytest.fixture(scope="session")
+def _loaded(
+    tiny_model: Path, tiny_data: Callable[..., Data], finetune_tiny: Callable[..., Any], tmp_path_factory: Any
+) -> None:
+    """All that a run imports is imported here once: a forked process has it."""
+    for name in ("pyarrow.parquet", "rich.table", "scipy.stats", "sklearn.linear_model", "ftbench.cli.study"):
+        importlib.import_module(name)
+    importlib.import_module("ftbench.training.reference")
+    finetune_tiny(tiny_data(), tiny_model, tmp_path_factory.mktemp("warm"), "r3f", steps=2)
+
+
 @pytest.fixture
-def command(tmp_path: Path, tiny_model: Path, tiny_folder: Callable[..., Path]) -> Iterator[Callable[..., Command]]:
-    """``command("-o", folder, ...)``: ``ftbench finetune`` on the tiny task and model; ``.wait()`` for its exit code."""
+def command(
+    _loaded: None, tmp_path: Path, tiny_model: Path, tiny_folder: Callable[..., Path]
+) -> Iterator[Callable[..., Command]]:
+    """``command("-o", folder, ...)``: ``ftbench finetune`` on the tiny task and model; ``.wait()`` gives the code."""
     usual = ["finetune", "--task", str(tiny_folder()), "--model", str(tiny_model), "--threads", "1", "--device", "cpu"]
     recipe = ["--batch-size", "8", "--lr", "1e-3", "--max-length", "32"]
     started: list[Command] = []

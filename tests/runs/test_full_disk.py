@@ -49,9 +49,7 @@ def undisturbed(command: Callable[..., Any], tmp_path: Path) -> dict[str, bytes]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_full_disk(
-    command: Callable[..., Any], tmp_path: Path, undisturbed: dict[str, bytes], moment: str
-) -> None:
+def test_a_full_disk(command: Callable[..., Any], tmp_path: Path, undisturbed: dict[str, bytes], moment: str) -> None:
     flags, limit, named = MOMENTS[moment]
     folder = tmp_path / "runs"
     assert command(*RUN, *flags, "--seeds", "0", "-o", folder).wait() == 0

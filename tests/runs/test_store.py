@@ -253,7 +253,7 @@ def test_a_run_that_cannot_be_written_is_not_finished(store: Store, monkeypatch:
         calls = 0
         monkeypatch.setattr(os, "replace", fail_at(nth))
         with pytest.raises(StoreError, match="the disk is full"):
-            save(store, of)
+            save(store, of, history=[{"step": 1}])
         monkeypatch.undo()
         assert store.find(of) is None
         assert not [path for path in store.folder(of).iterdir() if path.name.startswith(".")]
@@ -267,7 +267,7 @@ def test_a_model_that_cannot_be_written_leaves_no_half(store: Store) -> None:
         (folder / "half").write_text("x")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(StoreError, match="cannot save the model in .*: the disk is full"):
+    with pytest.raises(StoreError, match=r"cannot save the model in .*: the disk is full"):
         save(store, spec(), save_model=write)
     assert store.find(spec()) is None
     assert not any("model" in path.name for path in store.folder(spec()).iterdir())
@@ -284,7 +284,7 @@ def test_reasons_say_what_to_do(number: int, hint: str) -> None:
 
 def test_a_folder_below_a_file_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot make the output folder .*: Not a directory"):
+    with pytest.raises(StoreError, match=r"cannot make the output folder .*: Not a directory"):
         Store(tmp_path / "file" / "runs").claim(spec())
 
 
@@ -297,8 +297,10 @@ def test_json_has_one_form() -> None:
 
 
 NASTY = [
-    "../../x", "..", ".", "...", "/etc", "/etc/passwd", "a\0b", "", " ", "\n", "отзывы", "日本語", "~", "a/b\\c", "C:\\x",
-    "-rf", ".hidden", "x" * 500, "..a..", "con\x1b[31m", "\N{RIGHT-TO-LEFT OVERRIDE}gpj", "r3f:weight=0.5,eps=1e-05", "%2e%2e/",
+    "../../x", "..", ".", "...", "/etc", "/etc/passwd", "a\0b", "", " ", "\n", "отзывы", "日本語", "~", "a/b\\c",
+    "C:\\x",
+    "-rf", ".hidden", "x" * 500, "..a..", "con\x1b[31m", "\N{RIGHT-TO-LEFT OVERRIDE}gpj",
+    "r3f:weight=0.5,eps=1e-05", "%2e%2e/",
 ]  # fmt: skip
 
 

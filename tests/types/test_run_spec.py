@@ -15,7 +15,8 @@ FIELDS = {item.name: item for item in dataclasses.fields(RunSpec)}
 R3F = MethodSpec("r3f", 1, {"weight": 0.5, "noise": "normal"})
 #: another valid value for every field
 OTHER: dict[str, Any] = {
-    "kind": "reference", "task": "other", "data": "d2", "weights": "w2", "model": "elsewhere", "source": {"path": "a.csv"},
+    "kind": "reference", "task": "other", "data": "d2", "weights": "w2", "model": "elsewhere",
+    "source": {"path": "a.csv"},
     "task_revision": 2, "engine_revision": 2, "methods": (R3F,), "seed": 1, "data_seed": 1, "train_size": 200,
     "label_noise": 0.2, "select_on": 0.1, "limit": 50, "max_length": 64, "steps": 11, "batch_size": 8, "micro_batch": 4,
     "lr": 1e-4, "warmup": 0.0, "weight_decay": 0.0, "clip": 0.0, "batching": "bucket", "passes": "joined",
