@@ -11,6 +11,18 @@ the nearest valid one.
 
 from __future__ import annotations
 
+import errno
+import re
+
+_DISK = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again, nothing is lost",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again, nothing is lost",
+    errno.EFBIG: "the file would be larger than allowed here; nothing is lost",
+    errno.EACCES: "permission denied: choose another --output-dir",
+    errno.EPERM: "permission denied: choose another --output-dir",
+    errno.EROFS: "the file system is read-only: choose another --output-dir",
+}
+
 
 class FtbenchError(Exception):
     """A failure with a message for the user, not a traceback."""
@@ -32,3 +44,14 @@ class Interrupted(FtbenchError):
     """SIGINT or SIGTERM: the run stopped after a step and left a checkpoint."""
 
     exit_code = 130
+
+
+def explain(error: Exception) -> str:
+    """The system's reason for a file that could not be written, and what to do about the common ones.
+
+    safetensors and tokenizers wrap the system's error in a text of their own, ``... (os error 28)``.
+    """
+    found = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    system = error.strerror if isinstance(error, OSError) else None
+    return _DISK.get(number or 0) or system or str(error)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from ftbench.errors import UsageError
 
 T = TypeVar("T")
+_WORDS = {int: "a whole number", float: "a number", bool: "on or off", str: "a text"}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -95,7 +96,7 @@ def _convert(text: str, kind: Any, what: str) -> Any:
                 continue
         if candidate is str:
             return text
-    names = choices or [getattr(k, "__name__", str(k)) for k in kinds if k is not type(None)]
+    names = choices or [_WORDS.get(k, str(k)) for k in kinds if k is not type(None)]
     expected = " or ".join(names)
     raise UsageError(f"{what}={text}: expected {expected}.{nearest(text, choices)}")
 

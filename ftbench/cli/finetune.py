@@ -66,7 +66,7 @@ def finetune(
         str, typer.Option(help="Seeds of the rows drawn and the labels flipped.", rich_help_panel=ROWS)
     ] = "0",
     text: Annotated[
-        list[str] | None, typer.Option(help="Own data: text column; A,B for pairs.", rich_help_panel=OWN)
+        list[str] | None, typer.Option(help="Own data: text column; twice, or A,B, for pairs.", rich_help_panel=OWN)
     ] = None,
     label: Annotated[str, typer.Option(help="Own data: label column.", rich_help_panel=OWN)] = "label",
     kind: Annotated[

@@ -16,6 +16,7 @@ class Lines:
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.total = self.done = 0
+        self._waits_for = ""
 
     def __enter__(self) -> Lines:
         return self
@@ -39,7 +40,10 @@ class Lines:
         if not self.quiet:
             print(f"[{self.done}/{self.total}] {outcome(record, skipped=skipped)}", file=sys.stderr, flush=True)
 
-    def waiting(self, who: str) -> None: ...
+    def waiting(self, who: str) -> None:
+        if who != self._waits_for and not self.quiet:
+            print(f"waiting for {who}", file=sys.stderr, flush=True)
+        self._waits_for = who
 
     def step(self, done: int, total: int, loss: float | None) -> None: ...
 

@@ -102,7 +102,7 @@ def run_study(
             if save_model:
                 grid.keep_models(save_model)
         except Interrupted:
-            display.message(f"{len(grid.records)} finished runs are in {output_dir}")
+            display.message(f"finished runs: {len(grid.records)}, in {output_dir}")
             raise
     print_records(grid.records, form="json" if as_json else "rich")
     if not quiet:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ftbench.errors import FtbenchError, UsageError
@@ -164,7 +165,7 @@ def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regre
                 ignore_mismatched_sizes=True,
                 **named,
             )
-    except (ValueError, OSError, ImportError, KeyError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UsageError(f"model '{checkpoint.name}' cannot be loaded as a classifier: {first}") from error
     other_shape = [key[0] if isinstance(key, tuple) else key for key in loaded["mismatched_keys"]]

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from ftbench.errors import StoreError
-from ftbench.runs.files import explain
+from ftbench.errors import StoreError, explain
 
 NAME = "claim.json"
 BEAT_SECONDS = 10.0

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftbench.errors import StoreError
+from ftbench.errors import StoreError, explain
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -52,18 +52,3 @@ def plain(value: Any) -> Any:
 def slug(text: str, length: int = 60) -> str:
     """``text`` as part of a file name: letters, digits, ``=._+-``; never a path, never hidden, never empty."""
     return re.sub(r"[^A-Za-z0-9=._+-]+", "-", text).strip("-.")[:length] or "unnamed"
-
-
-def explain(error: OSError) -> str:
-    """The system's reason, and what to do about the common ones."""
-    import errno
-
-    hints = {
-        errno.ENOSPC: "the disk is full: free some space and run the same command again, nothing is lost",
-        errno.EDQUOT: "the disk quota is used up: free some space and run the same command again, nothing is lost",
-        errno.EFBIG: "the file would be larger than allowed here; nothing is lost",
-        errno.EACCES: "permission denied: choose another --output-dir",
-        errno.EPERM: "permission denied: choose another --output-dir",
-        errno.EROFS: "the file system is read-only: choose another --output-dir",
-    }
-    return hints.get(error.errno or 0, error.strerror or str(error))

@@ -71,6 +71,7 @@ class Grid:
     options: Options
     records: list[Record] = field(default_factory=list)
     _fresh: set[str] = field(default_factory=set)
+    _again: set[str] = field(default_factory=set)
 
     def run(self, stages: Sequence[Stage]) -> list[Record]:
         """Every record of the study, in the stages' order.
@@ -103,10 +104,13 @@ class Grid:
                 if record not in chosen and record.result.spec.id in self._fresh:
                     shutil.rmtree(model, ignore_errors=True)
                 elif record in chosen and not model.exists():
-                    self.store.forget(record.result.spec)
-                    self._run_stage([record.result.spec], 0, keep=False)
+                    self._again.add(record.result.spec.id)
+        missing = [record.result.spec for record in self.records if record.result.spec.id in self._again]
+        self.progress.planned(len(self.records) + len(missing))
+        self._run_stage(missing, len(self.records), keep=False)
 
     def _run_stage(self, specs: Sequence[RunSpec], offset: int, *, keep: bool = True) -> None:
+        """``offset``: how many runs of the study came before."""
         done: dict[str, Record] = {}
         try:
             while missing := [spec for spec in specs if spec.id not in done]:
@@ -137,6 +141,8 @@ class Grid:
             if record is None:
                 self.progress.started(spec, number)
                 self._fresh.add(spec.id)
+                if (self.store.folder(spec) / "result.json").exists():
+                    self.store.forget(spec)
                 record = self._do(spec, claim)
             self.progress.finished(record, skipped=done_by_another)
             return record
@@ -144,13 +150,12 @@ class Grid:
             claim.release()
 
     def _finished(self, spec: RunSpec) -> Record | None:
+        """The stored run, unless it is to be done again by this command and was not yet."""
         record = self.store.find(spec)
         if record is None or spec.id in self._fresh:
             return record
-        if self.options.force or (self.options.retry_failed and record.result.status != "ok"):
-            self.store.forget(spec)
-            return None
-        return record
+        retry = self.options.retry_failed and record.result.status != "ok"
+        return None if self.options.force or retry or spec.id in self._again else record
 
     def _do(self, spec: RunSpec, claim: Claim) -> Record:
         from ftbench.runs.environment import environment

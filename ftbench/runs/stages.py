@@ -113,6 +113,7 @@ def _train_rows(data: Data, fields: Mapping[str, Any]) -> int:
 def _identity(data: Data, model: Checkpoint) -> dict[str, Any]:
     return {
         "task": data.task.name,
+        "source": data.task.origin(),
         "task_revision": data.task.revision,
         "data": data.fingerprint,
         "model": model.name,
@@ -127,7 +128,7 @@ def _references(request: Request) -> list[RunSpec]:
     specs: list[RunSpec] = []
     for base, data_seed in itertools.product(_settings(request), request.data_seeds):
         fields = {**{k: base[k] for k in kept if k in base}, "engine_revision": base["engine_revision"]}
-        identity = {k: base[k] for k in ("task", "task_revision", "data", "model", "weights")}
+        identity = {k: base[k] for k in ("task", "source", "task_revision", "data", "model", "weights")}
         spec = RunSpec(kind="reference", **identity, **fields, data_seed=data_seed)
         if spec not in specs:
             specs.append(spec)

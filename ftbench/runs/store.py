@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -26,9 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from ftbench.errors import StoreError, UsageError
+from ftbench.errors import explain, StoreError, UsageError
 from ftbench.runs.claim import Claim, take
-from ftbench.runs.files import explain, slug, to_json, to_jsonl, write_atomic
+from ftbench.runs.files import slug, to_json, to_jsonl, write_atomic
 from ftbench.types import Cost, Record, Result, RunSpec
 from ftbench.types.run import Status
 
@@ -113,19 +114,24 @@ class Store:
             write_atomic(folder / "predictions.parquet", _parquet(predictions))
         if save_model:
             _save_folder(folder / "model", save_model)
-        write_atomic(folder / "result.json", to_json({"schema": SCHEMA, "id": result.spec.id, **_result(result)}))
+        written = {"schema": SCHEMA, "id": result.spec.id, **_result(result)}
+        write_atomic(folder / "result.json", to_json({**written, "checksum": _checksum(written)}))
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return Record(folder, result, cost)
 
     def forget(self, spec: RunSpec) -> None:
-        """Makes a run unfinished again (``--force``): its result, checkpoint and reason of failure go."""
-        for name in ("result.json", CHECKPOINT, "error.txt"):
-            (self.folder(spec) / name).unlink(missing_ok=True)
+        """Makes a run unfinished again (``--force``), its result first; only the claimant may."""
+        folder = self.folder(spec)
+        for name in ("result.json", CHECKPOINT, "error.txt", "predictions.parquet", "history.jsonl"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "model", ignore_errors=True)
 
 
 def read(folder: Path) -> Record:
     """The run in ``folder``. Raises ValueError saying what is wrong with its files."""
     raw = _load(folder / "result.json")
+    if (checksum := raw.pop("checksum", None)) not in (None, _checksum(raw)):
+        raise ValueError("result.json is not what was written: its checksum differs")
     schema = raw.pop("schema", None)
     if isinstance(schema, int) and schema > SCHEMA:
         raise NewerSchema(f"result.json has schema {schema}, this ftbench reads up to {SCHEMA}")
@@ -195,6 +201,11 @@ def _require_shape(raw: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is not an object")
 
 
+def _checksum(value: Mapping[str, Any]) -> str:
+    """16 hex digits over all else in the file, so that a changed digit is noticed."""
+    return hashlib.sha256(to_json(value)).hexdigest()[:16]
+
+
 def _result(result: Result) -> dict[str, Any]:
     return {**{k: v for k, v in result.__dict__.items() if k != "spec"}, "spec": result.spec.to_json()}
 
@@ -219,5 +230,4 @@ def _save_folder(folder: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, folder)
     except Exception as error:  # safetensors and tokenizers raise kinds of their own on a full disk
         shutil.rmtree(temporary, ignore_errors=True)
-        reason = explain(error) if isinstance(error, OSError) else str(error)
-        raise StoreError(f"cannot save the model in {folder}: {reason}") from error
+        raise StoreError(f"cannot save the model in {folder}: {explain(error)}") from error

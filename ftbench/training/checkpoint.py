@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ftbench.errors import StoreError
+from ftbench.errors import StoreError, explain
 from ftbench.methods.method import Method
 
 NAME = "checkpoint.safetensors"
@@ -52,7 +52,7 @@ def save(
         os.replace(temporary, folder / NAME)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise StoreError(f"cannot write the checkpoint in {folder}: {error}") from error
+        raise StoreError(f"cannot write the checkpoint in {folder}: {explain(error)}") from error
 
 
 def load(

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -81,6 +82,17 @@ class Task:
             raise UsageError(f"task '{self.name}': expected one or two text columns, got {len(self.inputs)}")
         if not self.metrics:
             raise UsageError(f"task '{self.name}': no metric given")
+
+    def origin(self) -> dict[str, Any]:
+        """Where the rows come from, for people: a file's name, never its path."""
+        columns = {"text": list(self.inputs), "label": self.target}
+        match self.source:
+            case Packaged(distribution=name):
+                return {"package": name}
+            case Hub(repo=repo, revision=revision):
+                return {"hub": repo, "revision": revision, **columns}
+            case Files(path=path):
+                return {"file": Path(path).name, **columns}
 
 
 @dataclass(frozen=True)

@@ -299,7 +299,7 @@ def test_the_view_asks_for_the_dropout_of_the_field(dropout: Any) -> None:
         ({"noise": "gaussian"}, r"r3f:noise=gaussian: expected uniform or normal"),
         ({"dropout": "none"}, r"r3f:dropout=none: expected independent or shared or off"),
         ({"variant": "paperr"}, r"expected paper or released\. Did you mean 'paper'\?"),
-        ({"weight": "much"}, r"r3f:weight=much: expected float"),
+        ({"weight": "much"}, r"r3f:weight=much: expected a number"),
         ({"wieght": "1"}, r"r3f has no field 'wieght'\. Did you mean 'weight'\? Known: .*eps, noise, .*weight"),
     ],
 )
