@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from ftbench.errors import explain, StoreError, UsageError
+from ftbench.errors import StoreError, UsageError, explain
 from ftbench.runs.claim import Claim, take
 from ftbench.runs.files import slug, to_json, to_jsonl, write_atomic
 from ftbench.types import Cost, Record, Result, RunSpec
@@ -130,8 +130,8 @@ class Store:
 def read(folder: Path) -> Record:
     """The run in ``folder``. Raises ValueError saying what is wrong with its files."""
     raw = _load(folder / "result.json")
-    if (checksum := raw.pop("checksum", None)) not in (None, _checksum(raw)):
-        raise ValueError("result.json is not what was written: its checksum differs")
+    checksum = raw.pop("checksum", None)
+    changed = checksum is not None and checksum != _checksum(raw)
     schema = raw.pop("schema", None)
     if isinstance(schema, int) and schema > SCHEMA:
         raise NewerSchema(f"result.json has schema {schema}, this ftbench reads up to {SCHEMA}")
@@ -151,6 +151,8 @@ def read(folder: Path) -> Record:
         raise ValueError(f"result.json is not of ftbench ({error})") from error
     if spec.id != identity:
         raise ValueError(f"result.json says id {identity}, its spec has {spec.id}: edited by hand?")
+    if changed:
+        raise ValueError("result.json is not what was written (its checksum differs): edited by hand?")
     return record
 
 

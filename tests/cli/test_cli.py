@@ -99,7 +99,7 @@ WRONG: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {
     "field without a value": (("--method", "r3f:eps"), ("'eps' is not of the form field=value",)),
     "unknown choice": (("--method", "r3f:noise=gaus"), ("r3f:noise=gaus", "expected uniform or normal")),
     "negative eps": (("--method", "r3f:eps=-1"), ("r3f:eps=-1: expected 0 or more",)),
-    "eps in words": (("--method", "r3f:eps=small"), ("r3f:eps=small: expected float",)),
+    "eps in words": (("--method", "r3f:eps=small"), ("r3f:eps=small: expected a number",)),
     "eps that is no number": (("--method", "r3f:eps=nan"), ("r3f:eps=nan",)),
     "std++ alone": (("--method", "std++"), ("add --method r3f", "std++:compute=1.8")),
     "a small factor": (("--method", "std++:compute=0.5"), ("std++:compute=0.5", "a factor from 1 to 100")),

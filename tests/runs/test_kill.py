@@ -105,7 +105,7 @@ def test_stopped_on_request(
     assert running.wait() == 130
     said = running.err.read_text()
     assert f"{number.name}: saving a checkpoint after this step" in said
-    assert "1 finished runs are in" in said
+    assert "finished runs: 1, in" in said
     assert "interrupted: stopped after step" in said and "run the same command to continue" in said
     assert "Traceback" not in said and running.out.read_text() == ""
     at = step_on_disk(folder, "r3f")

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ftbench.errors import StoreError
+from ftbench.errors import StoreError, explain
 from ftbench.runs import store as stores
-from ftbench.runs.files import explain, slug, to_json, write_atomic
+from ftbench.runs.files import slug, to_json, write_atomic
 from ftbench.runs.store import CHECKPOINT, Store, read, read_all
 from ftbench.types import Cost, MethodSpec, Record, Result, RunSpec
 
@@ -340,3 +340,17 @@ def test_cost_of_a_newer_version_is_read_as_far_as_known(store: Store) -> None:
     found = store.find(spec())
     assert found is not None and found.cost == Cost(steps=10, device="cpu")
     assert "joules" not in {item.name for item in dataclasses.fields(Cost)}
+
+
+def test_a_changed_digit_in_a_score_is_noticed(store: Store) -> None:
+    """The spec is untouched, so only the checksum can tell."""
+    folder = save(store, spec()).folder
+    path = folder / "result.json"
+    raw = json.loads(path.read_text())
+    raw["facts"]["added"] = 1
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match="checksum"):
+        read(folder)
+    raw.pop("checksum")  # written before there were checksums
+    path.write_text(json.dumps(raw))
+    assert read(folder).result.facts["added"] == 1
