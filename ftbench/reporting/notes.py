@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from ftbench.reporting import stats
-from ftbench.reporting.cells import NO_BASELINE, NO_REFERENCE, VERSIONS, Cell, Group, tasks_with_several
+from ftbench.reporting.cells import NO_BASELINE, NO_REFERENCE, NOT_LEARNED, VERSIONS, Cell, Group, tasks_with_several
 from ftbench.types import Record
 
 
@@ -17,6 +17,11 @@ def notes_for(
     arms = [cell for cell in cells if not cell.reference]
     notes = [stats.DEGENERATE_RULE, stats.GATE_RULE] if arms else []
     verdicts = {group.verdict for group in groups}
+    if NOT_LEARNED in verdicts:
+        notes.append(
+            f"{NOT_LEARNED}: plain fine-tuning is no better there than a row that needs none, so which method is best "
+            "is not a question these runs can answer. More rows or another recipe may change that."
+        )
     if NO_REFERENCE in verdicts:
         notes.append(f"{NO_REFERENCE}: whether std learned could not be checked, so differences may mean nothing.")
     if NO_BASELINE in verdicts:
