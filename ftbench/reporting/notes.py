@@ -6,7 +6,18 @@ import statistics
 from typing import Any
 
 from ftbench.reporting import stats
-from ftbench.reporting.cells import NO_BASELINE, NO_REFERENCE, NOT_LEARNED, VERSIONS, Cell, Group, tasks_with_several
+from ftbench.reporting.cells import (
+    NO_BASELINE,
+    NO_REFERENCE,
+    NOT_LEARNED,
+    RECIPE_AXES,
+    ROW_AXES,
+    VERSIONS,
+    Cell,
+    Group,
+    tasks_with_several,
+    varying,
+)
 from ftbench.types import Record
 
 
@@ -68,13 +79,16 @@ def _pair_notes(rows: list[dict[str, Any]]) -> list[str]:
 def _term_notes(arms: list[Cell]) -> list[str]:
     """Whether a regulariser did anything: its terms over the run, as the runs logged them."""
     lines: dict[str, None] = {}
+    labels = {**ROW_AXES, **RECIPE_AXES}
+    settings = [key for key in varying(arms) if key in labels]
     for cell in arms:
+        where = ", ".join([cell.spec.task, *(f"{labels[key]} {cell.setting(key)}" for key in settings)])
         terms = [found for record in cell.ok if (found := record.result.facts.get("terms"))]
         names = sorted({name for found in terms for name in found})
         means = {name: statistics.fmean(found[name] for found in terms if name in found) for name in names}
         shown = ", ".join(f"{name.replace('_', ' ')} {value:.2g}" for name, value in means.items())
         if shown:
-            lines[f"{cell.method} ({cell.spec.task}): {shown}."] = None
+            lines[f"{cell.method} ({where}): {shown}."] = None
     return [f"Terms, mean over the run: {line}" for line in list(lines)[:6]]
 
 
