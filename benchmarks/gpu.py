@@ -97,7 +97,7 @@ def measure(pairs: int) -> list[dict[str, Any]]:
         for run in arms.values():
             seconds_per_step(run, 3)
         times: dict[str, list[float]] = {name: [] for name in arms}
-        for _ in range(max(3, pairs // 4)):
+        for _ in range(pairs):
             for name, run in arms.items():
                 times[name].append(seconds_per_step(run))
         std = float(np.median(times["std"]))
@@ -106,7 +106,11 @@ def measure(pairs: int) -> list[dict[str, Any]]:
             passes = 1 if name == "std" else 2
             share = 6 * body * batch * LENGTH * passes / step / rate
             speed = batch * LENGTH / step
-            print(f"batch {batch:>2} {name:<13} {speed:>9,.0f} tokens/s  x{step / std:.2f} std  {share:.0%} of matmul")
+            low, high = np.percentile(samples, [25, 75]) / std
+            print(
+                f"batch {batch:>2} {name:<13} {speed:>9,.0f} tokens/s  x{step / std:.2f} std [{low:.2f}, {high:.2f}]  "
+                f"{share:.0%} of matmul"
+            )
             out.append(
                 {"what": f"gpu batch {batch} {name}", "tokens_per_second": speed, "ratio": step / std, "share": share}
             )

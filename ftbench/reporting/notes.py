@@ -50,7 +50,13 @@ def notes_for(
     missing = sum(len(cell.ok) - len(cell.scores) for cell in arms)
     if missing:
         notes.append(f"{missing} finished runs have no {selection} score and are left out.")
-    notes += _term_notes(arms) + _cost_notes(finished) + _version_notes(cells) + _failure_notes(records)
+    notes += (
+        _length_notes(finished)
+        + _term_notes(arms)
+        + _cost_notes(finished)
+        + _version_notes(cells)
+        + _failure_notes(records)
+    )
     return notes
 
 
@@ -76,6 +82,17 @@ def _pair_notes(rows: list[dict[str, Any]]) -> list[str]:
     return notes
 
 
+def _length_notes(finished: list[Record]) -> list[str]:
+    """How many rows lost their end to ``--max-length``."""
+    cut: dict[str, None] = {}
+    for result in (record.result for record in finished):
+        rows, lost = result.facts.get("rows", {}), result.facts.get("truncated", {})
+        shown = ", ".join(f"{lost[name]} of {rows[name]} {name} rows" for name in sorted(lost) if lost[name])
+        if shown:
+            cut[f"{result.spec.task}: {shown} were cut to {result.spec.max_length} tokens (--max-length)."] = None
+    return list(cut)[:6]
+
+
 def _term_notes(arms: list[Cell]) -> list[str]:
     """Whether a regulariser did anything: its terms over the run, as the runs logged them."""
     lines: dict[str, None] = {}
@@ -84,8 +101,9 @@ def _term_notes(arms: list[Cell]) -> list[str]:
     for cell in arms:
         where = ", ".join([cell.spec.task, *(f"{labels[key]} {cell.setting(key)}" for key in settings)])
         terms = [found for record in cell.ok if (found := record.result.facts.get("terms"))]
-        names = sorted({name for found in terms for name in found})
-        means = {name: statistics.fmean(found[name] for found in terms if name in found) for name in names}
+        names = sorted({name for found in terms for name, value in found.items() if value is not None})
+        logged = {name: [found[name] for found in terms if found.get(name) is not None] for name in names}
+        means = {name: statistics.fmean(values) for name, values in logged.items()}
         shown = ", ".join(f"{name.replace('_', ' ')} {value:.2g}" for name, value in means.items())
         if shown:
             lines[f"{cell.method} ({where}): {shown}."] = None
@@ -97,9 +115,8 @@ def _cost_notes(finished: list[Record]) -> list[str]:
         return []
     kinds = ", ".join(sorted({record.cost.memory_of for record in finished if record.cost.memory_of}))
     notes = [
-        "cost: CPU seconds of all threads of the process in training (no loading, no evaluation), mean over finished "
-        "runs, relative to std. fwd: forward passes a step. "
-        f"memory: mean of the runs' peaks{f' ({kinds})' if kinds else ''}."
+        "Relative to std: cost, CPU seconds of all threads in training (wall seconds on a GPU; no loading, no "
+        f"evaluation); mem, peak memory{f' ({kinds})' if kinds else ''}. fwd: forward passes a step."
     ]
     places = sorted({f"{record.cost.device or 'unknown'}, {record.cost.threads} threads" for record in finished})
     if len(places) > 1:

@@ -72,7 +72,7 @@ def _signed(value: float) -> str:
 _HUMAN: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(_SCORES, _score),
     **dict.fromkeys(_HASHES, lambda value: str(value)[:8]),
-    "cost": lambda value: f"{value:.2f}x",
+    **dict.fromkeys(("cost", "memory_ratio"), lambda value: f"{value:.2f}x"),
     "memory": _memory,
     "seconds": lambda value: f"{value:.1f} s",
 }

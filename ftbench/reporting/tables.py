@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ftbench.reporting import stats
@@ -19,29 +19,26 @@ from ftbench.reporting.cells import (
     varying,
 )
 from ftbench.reporting.notes import notes_for
-from ftbench.types import Column, Record, RunSpec, Table
+from ftbench.types import Column, Record, Table
 
 _MEASURES = (
     Column("method", "method", numeric=False), Column("metric", "metric", numeric=False), Column("n", "n"),
     Column("failed", "fail"), Column("degenerate", "deg."), Column("mean", "mean"), Column("sd", "sd"),
     Column("median", "med."), Column("max", "max"), Column("vs_std", "vs std"), Column("vs_std_low", "low"),
     Column("vs_std_high", "high"), Column("vs_std_n", "pairs"), Column("verdict", "verdict", numeric=False),
-    Column("cost", "cost"), Column("forward", "fwd"), Column("memory", "memory"), Column("seconds", "time"),
+    Column("cost", "cost"), Column("forward", "fwd"), Column("memory_ratio", "mem"),
+    Column("memory", "memory"), Column("seconds", "time"),
 )  # fmt: skip
 
 
-def runs_table(
-    records: Sequence[Record], *, selection: str = "last", specs_filter: Callable[[RunSpec], bool] | None = None
-) -> Table:
+def runs_table(records: Sequence[Record], *, selection: str = "last") -> Table:
     """One table of ``finetune`` and ``reference`` records: scores of the weights called ``selection``.
 
-    ``specs_filter`` keeps the records whose spec it accepts. A row may hold ``"style": "reference"``, or
-    ``"style": "best"`` for the best mean of a group whose std learned.
+    A row may hold ``"style": "reference"``, or ``"style": "best"`` for the best mean of a group whose std learned.
     """
     unique: dict[str, Record] = {}
     for record in records:
-        if specs_filter is None or specs_filter(record.result.spec):
-            unique.setdefault(record.result.spec.id, record)  # merged stores hold a run twice: it is one run
+        unique.setdefault(record.result.spec.id, record)  # merged stores hold a run twice: it is one run
     title = f"Validation scores, {selection} weights"
     if not unique:
         return Table(title, (Column("task", "task", numeric=False), *_MEASURES), (), ("No runs to show.",))
@@ -89,14 +86,17 @@ def _arm_row(cell: Cell, group: Group, settings: list[str]) -> dict[str, Any]:
 def _cost(cell: Cell, std: Cell | None) -> dict[str, Any]:
     """Means over finished runs: seconds, bytes, forward passes a step, and seconds as a ratio to std's mean."""
     costs = [record.cost for record in cell.ok]
-    seconds = _mean_measured(cost.process_seconds for cost in costs)
-    base = _mean_measured(record.cost.process_seconds for record in std.ok) if std else None
+    seconds = _mean_measured(cost.training_seconds for cost in costs)
+    base = _mean_measured(record.cost.training_seconds for record in std.ok) if std else None
+    memory = _mean_measured(cost.peak_memory for cost in costs)
+    base_memory = _mean_measured(record.cost.peak_memory for record in std.ok) if std else None
     steps = sum(cost.steps for cost in costs)
     return {
         "seconds": seconds,
         "cost": seconds / base if seconds and base else None,
         "forward": sum(cost.forward_passes for cost in costs) / steps if steps else None,
-        "memory": _mean_measured(cost.peak_memory for cost in costs),
+        "memory_ratio": memory / base_memory if memory and base_memory else None,
+        "memory": memory,
     }
 
 

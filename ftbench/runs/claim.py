@@ -12,9 +12,9 @@ import errno
 import json
 import os
 import socket
+import threading
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -28,24 +28,26 @@ DEAD_SECONDS = 600.0
 NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
-@dataclass
 class Claim:
-    """Held until ``release``; ``beat`` is cheap to call often."""
+    """Held until ``release``; a thread renews the heartbeat, whatever the run is busy with."""
 
-    path: Path
-    _beaten_at: float = 0.0
+    def __init__(self, path: Path, content: str) -> None:
+        self.path = path
+        self._content = content
+        self._released = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
 
-    def beat(self) -> None:
-        """Renews the heartbeat, at most every ten seconds."""
-        now = time.monotonic()
-        if now - self._beaten_at >= BEAT_SECONDS:
-            self._beaten_at = now
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
                 os.utime(self.path)
 
     def release(self) -> None:
-        """Gives the run free."""
-        self.path.unlink(missing_ok=True)
+        """Gives the run free; the claim of whoever took it over stays."""
+        self._released.set()
+        with contextlib.suppress(OSError):
+            if self.path.read_text() == self._content:
+                self.path.unlink()
 
 
 def take(folder: Path) -> Claim | None:
@@ -53,8 +55,7 @@ def take(folder: Path) -> Claim | None:
     path = folder / NAME
     for _ in range(3):
         try:
-            _create(path)
-            return Claim(path, time.monotonic())
+            return Claim(path, _create(path))
         except FileExistsError:
             if not _bury(path):
                 return None
@@ -75,21 +76,26 @@ def holder(folder: Path) -> str | None:
         return "another process"
 
 
-def _create(path: Path) -> None:
-    """The whole content appears at once: written aside, then linked to its name, which fails if that exists."""
+def _create(path: Path) -> str:
+    """Writes this process's claim and returns its text.
+
+    The whole content appears at once: written aside, then linked to its name, which fails if that exists.
+    """
     me = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    content = json.dumps({**me, "token": uuid.uuid4().hex})
     temporary = path.with_name(f".{NAME}.{uuid.uuid4().hex[:8]}")
     try:
-        temporary.write_text(json.dumps(me))
+        temporary.write_text(content)
         try:
             os.link(temporary, path)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
             with path.open("x") as stream:
-                stream.write(json.dumps(me))
+                stream.write(content)
     finally:
         temporary.unlink(missing_ok=True)
+    return content
 
 
 def _bury(path: Path) -> bool:

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 from ftbench.errors import Interrupted, StoreError, UsageError
 from ftbench.models.locate import Checkpoint
-from ftbench.runs.claim import Claim, holder
+from ftbench.runs.claim import holder
 from ftbench.runs.files import write_atomic
 from ftbench.runs.stages import Stage
-from ftbench.runs.store import Store
+from ftbench.runs.store import CHECKPOINT, Store
 from ftbench.types import Data, Record, Result, RunSpec
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class StudyProgress(Protocol):
 
     def planned(self, total: int) -> None: ...
 
-    def started(self, spec: RunSpec, number: int) -> None: ...
+    def started(self, spec: RunSpec) -> None: ...
 
     def finished(self, record: Record, *, skipped: bool) -> None: ...
 
@@ -84,7 +84,7 @@ class Grid:
             specs = stage(self.records)
             total += len(specs)
             self.progress.planned(total)
-            self._run_stage(specs, total - len(specs))
+            self._run_stage(specs)
         return self.records
 
     def keep_models(self, which: str) -> None:
@@ -107,26 +107,25 @@ class Grid:
                     self._again.add(record.result.spec.id)
         missing = [record.result.spec for record in self.records if record.result.spec.id in self._again]
         self.progress.planned(len(self.records) + len(missing))
-        self._run_stage(missing, len(self.records), keep=False)
+        self.records = [record for record in self.records if record.result.spec.id not in self._again]
+        self._run_stage(missing)
 
-    def _run_stage(self, specs: Sequence[RunSpec], offset: int, *, keep: bool = True) -> None:
-        """``offset``: how many runs of the study came before."""
+    def _run_stage(self, specs: Sequence[RunSpec]) -> None:
         done: dict[str, Record] = {}
         try:
             while missing := [spec for spec in specs if spec.id not in done]:
                 before = len(done)
                 for spec in missing:
-                    if record := self._one(spec, offset + len(done)):
+                    if record := self._one(spec):
                         done[spec.id] = record
                 if len(done) == before:
                     self.progress.waiting(holder(self.store.folder(missing[0])) or "another process")
                     self._stop_if_asked()
                     time.sleep(POLL_SECONDS)
         finally:  # also when interrupted, so that it can be said how many there are
-            if keep:
-                self.records += [done[spec.id] for spec in specs if spec.id in done]
+            self.records += [done[spec.id] for spec in specs if spec.id in done]
 
-    def _one(self, spec: RunSpec, number: int) -> Record | None:
+    def _one(self, spec: RunSpec) -> Record | None:
         """The run's record, done now or before; None while another process has it."""
         if record := self._finished(spec):
             self.progress.finished(record, skipped=True)
@@ -139,11 +138,12 @@ class Grid:
             record = self._finished(spec)
             done_by_another = record is not None
             if record is None:
-                self.progress.started(spec, number)
+                self.progress.started(spec)
                 self._fresh.add(spec.id)
-                if (self.store.folder(spec) / "result.json").exists():
-                    self.store.forget(spec)
-                record = self._do(spec, claim)
+                before = self.store.find(spec)
+                if self.options.force and before and before.result.status == "failed":
+                    (before.folder / CHECKPOINT).unlink(missing_ok=True)
+                record = self._do(spec)
             self.progress.finished(record, skipped=done_by_another)
             return record
         finally:
@@ -157,7 +157,7 @@ class Grid:
         retry = self.options.retry_failed and record.result.status != "ok"
         return None if self.options.force or retry or spec.id in self._again else record
 
-    def _do(self, spec: RunSpec, claim: Claim) -> Record:
+    def _do(self, spec: RunSpec) -> Record:
         from ftbench.runs.environment import environment
         from ftbench.training import reference
         from ftbench.training.precision import choose_device
@@ -167,7 +167,7 @@ class Grid:
         device = choose_device(self.options.device)
         _set_threads(self.options.threads)
         place = Place(self.store.folder(spec), device, self.options.cache)
-        control = Control(self.progress, self.options.checkpoint_every, claim.beat, self.options.should_stop)
+        control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
         work = finetune if spec.kind == "finetune" else reference.reference
         try:
             outcome = work(spec, self.data[spec.data], self.models[spec.weights], place, control)
@@ -193,9 +193,11 @@ class Grid:
         log.error("%s seed %s failed: %s", spec.method, spec.seed, reason)
         folder = self.store.folder(spec)
         write_atomic(folder / "error.txt", "".join(traceback.format_exception(error)).encode())
-        return self.store.save(
-            Result(spec=spec, status="failed", error=reason), cost_of_failure(where["device"]), environment=where
-        )
+        result, cost = Result(spec=spec, status="failed", error=reason), cost_of_failure(where["device"])
+        before = self.store.find(spec)
+        if before and before.result.status == "ok":  # done again without success: the good result stays
+            return Record(folder, result, cost)
+        return self.store.save(result, cost, environment=where)
 
     def _stop_if_asked(self) -> None:
         if self.options.should_stop():

@@ -7,20 +7,23 @@ method, is a second. No torch here.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftbench.errors import UsageError
-from ftbench.methods import method_class, parse_stack
+from ftbench.methods import make, parse_stack
 from ftbench.models.locate import Checkpoint
+from ftbench.runs import matched
+from ftbench.runs.matched import Stack
 from ftbench.runs.recipe import BATCH_SIZE, batching_for, lr_for, steps_for
 from ftbench.tasks.perturb import perturb
-from ftbench.types import Data, MethodSpec, Record, RunSpec
+from ftbench.types import Data, Record, RunSpec
 
 #: raised whenever a change in training or evaluation can move a number
 ENGINE_REVISION = 1
-Stack = tuple[MethodSpec, ...]
+log = logging.getLogger(__name__)
 Stage = Callable[[Sequence[Record]], list[RunSpec]]
 
 
@@ -58,27 +61,36 @@ def parse_arms(texts: Sequence[str], *, baseline: bool) -> list[Stack]:
 
 def plan(request: Request) -> list[Stage]:
     """The stages of a fine-tuning study. Raises UsageError for settings that no run can have."""
-    direct = [arm for arm in request.arms if _compute_of(arm) is None]
-    matched = [arm for arm in request.arms if _compute_of(arm) is not None]
+    direct = [arm for arm in request.arms if matched.compute_of(arm) is None]
+    later = [arm for arm in request.arms if matched.compute_of(arm) is not None]
     first = [*(_references(request) if request.references else []), *_specs(request, direct)]
     stages: list[Stage] = [lambda records: first]
-    for arm in matched:
-        _require_partner(arm, direct)
-    if matched:
-        stages.append(lambda records: _matched_specs(request, matched, records))
+    for compute in filter(None, map(matched.compute_of, later)):
+        if matched.factor(compute) is None:
+            matched.partner(compute, direct)
+    if later:
+        if len(request.axes.get("steps", request.axes.get("epochs", (0,)))) > 1:
+            raise UsageError("std++ stretches one number of steps: give a single value to --steps or --epochs")
+        stages.append(lambda records: _matched_specs(request, later, records))
     return stages
 
 
 def _specs(request: Request, arms: Sequence[Stack]) -> list[RunSpec]:
     """Seeds outermost, so that an interrupted study has complete pairs."""
-    settings = list(_settings(request))
-    return [
-        RunSpec(**base, methods=arm, seed=seed, data_seed=data_seed)
+    settings = _settings(request)
+    specs = [
+        RunSpec(**base, methods=arm, seed=seed, data_seed=_draw(base, data_seed))
         for data_seed in request.data_seeds
         for seed in request.seeds
         for base in settings
         for arm in arms
     ]
+    return list({spec.id: spec for spec in specs}.values())
+
+
+def _draw(base: Mapping[str, Any], data_seed: int) -> int:
+    """The data seed, or 0 where nothing is drawn with it: else one run would be counted several times."""
+    return data_seed if any(base.get(key) for key in ("train_size", "label_noise", "select_on", "limit")) else 0
 
 
 def _settings(request: Request) -> list[dict[str, Any]]:
@@ -99,6 +111,8 @@ def _fields(request: Request, data: Data, model: Checkpoint, chosen: dict[str, A
         rows, fields["batch_size"], epochs=fields.pop("epochs", None), steps=fields.pop("steps", None)
     )
     fields.setdefault("batching", batching_for(rows))
+    if fields.get("micro_batch") == fields["batch_size"]:
+        fields["micro_batch"] = None  # the whole batch at once: the same run
     return {"kind": "finetune", **_identity(data, model), **fields}
 
 
@@ -129,89 +143,28 @@ def _references(request: Request) -> list[RunSpec]:
     for base, data_seed in itertools.product(_settings(request), request.data_seeds):
         fields = {**{k: base[k] for k in kept if k in base}, "engine_revision": base["engine_revision"]}
         identity = {k: base[k] for k in ("task", "source", "task_revision", "data", "model", "weights")}
-        spec = RunSpec(kind="reference", **identity, **fields, data_seed=data_seed)
-        if spec not in specs:
-            specs.append(spec)
-    return specs
-
-
-def _compute_of(arm: Stack) -> str | None:
-    """The method whose cost decides this arm's steps, or None when they are known."""
-    for method in arm:
-        if method.name == "std++":
-            compute = {"compute": "r3f", **method.fields}["compute"]
-            return str(compute)
-    return None
-
-
-def _require_partner(arm: Stack, direct: Sequence[Stack]) -> None:
-    compute = _compute_of(arm) or ""
-    if _factor(compute) is None and not any(_matches(other, compute) for other in direct):
-        raise UsageError(
-            f"std++:compute={compute} takes its steps from the cost of '{compute}': add --method {compute} "
-            "to the same command, or give a factor such as std++:compute=1.8"
-        )
-    if () not in direct and _factor(compute) is None:
-        raise UsageError("std++ compares costs with std: leave out --no-baseline, or give a factor")
+        specs.append(RunSpec(kind="reference", **identity, **fields, data_seed=_draw(base, data_seed)))
+    return list({spec.id: spec for spec in specs}.values())
 
 
 def _matched_specs(request: Request, arms: Sequence[Stack], records: Sequence[Record]) -> list[RunSpec]:
-    """The std++ runs: std's steps times the cost ratio, rounded to 0.1."""
+    """The std++ runs: std's steps times the cost ratio."""
     specs = []
     for arm in arms:
-        compute = _compute_of(arm) or ""
+        compute = matched.compute_of(arm) or ""
         for spec in _specs(request, [()]):
-            ratio = _factor(compute) or _cost_ratio(spec, compute, records)
-            if ratio is not None:
-                steps = round(spec.steps * ratio)
-                specs.append(RunSpec(**{**spec.__dict__, "methods": arm, "steps": steps}))
+            ratio = matched.factor(compute)
+            if ratio is None:
+                ratio = matched.cost_ratio(spec, matched.partner(compute, request.arms), records)
+            if ratio is None:
+                log.warning("no %s: %s and std have no finished seed in common", arm[0].label, compute)
+                continue
+            specs.append(replace(spec, methods=arm, steps=round(spec.steps * ratio)))
     return specs
-
-
-def _cost_ratio(spec: RunSpec, compute: str, records: Sequence[Record]) -> float | None:
-    """Mean training process time of the partner over std's at the same settings; None when one has no finished run."""
-
-    def mean(wanted: Callable[[Stack], bool]) -> float | None:
-        costs = [
-            record.cost.process_seconds
-            for record in records
-            if record.result.status == "ok"
-            and _without_method(record.result.spec) == _without_method(spec)
-            and wanted(record.result.spec.methods)
-        ]
-        return sum(costs) / len(costs) if costs else None
-
-    own, other = mean(lambda stack: stack == ()), mean(lambda stack: _matches(stack, compute))
-    return max(1.0, round(other / own, 1)) if own and other else None
-
-
-def _without_method(spec: RunSpec) -> dict[str, Any]:
-    return {key: value for key, value in spec.arm().items() if key != "methods"}
-
-
-def _matches(arm: Stack, compute: str) -> bool:
-    return "+".join(m.label for m in arm) == compute or (len(arm) == 1 and arm[0].name == compute)
-
-
-def _factor(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def check_joined(arms: Sequence[Stack], passes: str) -> None:
     """Raises UsageError where ``--passes joined`` is asked of a method that cannot."""
-    from ftbench.methods import make
-
-    if passes != "joined":
-        return
-    for arm in arms:
-        for method in make(arm):
-            cls = method_class(method.name)
-            masks = getattr(method, "dropout", "independent")
-            if method.has_views and not (cls.joinable and masks == "independent"):
-                raise UsageError(
-                    f"--passes joined: method {method.name} needs its passes apart (dropout={masks}); "
-                    "use --passes separate"
-                )
+    for method in (method for arm in arms for method in make(arm) if passes == "joined"):
+        if not method.can_join:
+            raise UsageError(f"--passes joined: method {method.name} needs its passes apart; use --passes separate")

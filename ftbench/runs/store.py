@@ -1,6 +1,6 @@
 """The store: one folder a run, written so that a run is never lost and never mislabelled.
 
-    runs/<task>/<arm>-<id>/
+    runs/<task>/<arm>-seed<N>-<id>/
         spec.json             what was asked, all fields
         result.json           what came out; written last, its presence means: finished
         cost.json             what it took
@@ -67,13 +67,13 @@ class Store:
     def find(self, spec: RunSpec) -> Record | None:
         """The finished run, or None. A damaged result is set aside, so that the run is done again.
 
-        Raises StoreError for the whole result of a newer ftbench.
+        Raises StoreError for the whole result of a newer ftbench, and for one that cannot be read just now.
         """
-        folder = self.folder(spec)
-        if not (folder / "result.json").exists():
-            return None
         try:
-            return read(folder)
+            folder = self.folder(spec)
+            return read(folder) if (folder / "result.json").exists() else None
+        except OSError as error:
+            raise StoreError(f"cannot read the store in {self.root}: {explain(error)}") from error
         except NewerSchema as error:
             raise StoreError(f"{folder}: {error}. Update ftbench, or choose another --output-dir") from error
         except ValueError:
@@ -116,19 +116,14 @@ class Store:
             _save_folder(folder / "model", save_model)
         written = {"schema": SCHEMA, "id": result.spec.id, **_result(result)}
         write_atomic(folder / "result.json", to_json({**written, "checksum": _checksum(written)}))
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        if result.status != "failed":  # a failed run continues from its checkpoint when it is tried again
+            for name in (CHECKPOINT, "error.txt"):
+                (folder / name).unlink(missing_ok=True)
         return Record(folder, result, cost)
-
-    def forget(self, spec: RunSpec) -> None:
-        """Makes a run unfinished again (``--force``), its result first; only the claimant may."""
-        folder = self.folder(spec)
-        for name in ("result.json", CHECKPOINT, "error.txt", "predictions.parquet", "history.jsonl"):
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "model", ignore_errors=True)
 
 
 def read(folder: Path) -> Record:
-    """The run in ``folder``. Raises ValueError saying what is wrong with its files."""
+    """The run in ``folder``. Raises ValueError saying what is wrong with its result, OSError if it cannot be read."""
     raw = _load(folder / "result.json")
     checksum = raw.pop("checksum", None)
     changed = checksum is not None and checksum != _checksum(raw)
@@ -144,9 +139,7 @@ def read(folder: Path) -> Record:
         identity = raw.pop("id")
         spec = RunSpec.from_json(raw.pop("spec"))
         result = Result(spec=spec, **raw)
-        cost = _load(folder / "cost.json") if (folder / "cost.json").exists() else {}
-        known = {item.name for item in dataclasses.fields(Cost)}
-        record = Record(folder, result, Cost(**{k: v for k, v in cost.items() if k in known}))
+        record = Record(folder, result, _cost(folder / "cost.json"))
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise ValueError(f"result.json is not of ftbench ({error})") from error
     if spec.id != identity:
@@ -184,10 +177,19 @@ def _sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _cost(path: Path) -> Cost:
+    """What the run took; zeros, which stand for "not measured", where the file is lost or damaged."""
+    try:
+        values = _load(path)
+        return Cost(**{item.name: values[item.name] for item in dataclasses.fields(Cost) if item.name in values})
+    except (FileNotFoundError, ValueError, TypeError):
+        return Cost()
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} is not a JSON object")

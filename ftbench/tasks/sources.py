@@ -105,7 +105,7 @@ def _download(source: Hub) -> Any:
     except ImportError as error:
         raise FtbenchError("data sets of the hub need the package 'datasets': pip install datasets") from error
     try:
-        return datasets.load_dataset(source.repo, source.config, revision=source.revision)
+        return datasets.load_dataset(source.repo, revision=source.revision)
     except Exception as error:  # the hub's clients raise errors of five libraries, without a common base
         at = f" at revision '{source.revision}'" if source.revision else ""
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -58,7 +58,10 @@ def save(
 def load(
     folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, methods: Sequence[Method]
 ) -> State | None:
-    """Puts weights, optimizer and methods back and returns the State; None when there is no readable checkpoint."""
+    """Puts weights, optimizer and methods back and returns the State.
+
+    None when there is no readable checkpoint of this very model (another version may name weights otherwise).
+    """
     try:
         with safe_open(folder / NAME, framework="pt") as file:
             state = State(**json.loads(file.metadata()["state"]))
@@ -66,7 +69,9 @@ def load(
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    model.load_state_dict(weights, strict=False)
+    if weights.keys() != _model_state(model).keys():
+        return None
+    model.load_state_dict(weights, strict=False)  # names that share a tensor are kept once
     packed = optimizer.state_dict()
     packed["state"] = _by_index(tensors, "optimizer.")
     optimizer.load_state_dict(packed)

@@ -174,7 +174,7 @@ def task_loss(logits: Tensor, labels: Tensor, *, regression: bool) -> Tensor:
 def evaluation_steps(steps: int, per_epoch: int, evaluations: int) -> list[int]:
     """After which steps to evaluate: the end of every epoch and the last step.
 
-    With more epochs than ``evaluations``, at that many epoch ends, evenly spread.
+    With more epochs than ``evaluations``, every second, third, ... epoch: at most that many.
     """
     epochs = math.ceil(steps / per_epoch)
     every = math.ceil(epochs / evaluations)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @torch.inference_mode()
-def predict(
-    backbone: Backbone, tokens: Tokens, precision: str = "fp32", tick: Callable[[], None] = lambda: None
-) -> Array:
+def predict(backbone: Backbone, tokens: Tokens, precision: str = "fp32") -> Array:
     """Logits (n, classes) float32, in the rows' order. Dropout is off; the model's mode is put back after."""
     model = backbone.model
     was_training = model.training
@@ -31,7 +29,6 @@ def predict(
         inputs = collate_for(backbone, tokens, order[start : start + EVAL_BATCH])
         with autocast(backbone.device, precision):
             pieces.append(backbone.forward(inputs).logits.float())
-        tick()
     logits = torch.cat(pieces).cpu().numpy()
     model.train(was_training)
     out = np.empty_like(logits)

@@ -18,7 +18,8 @@ class Window:
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Adds one value to each name."""
         for name, value in values.items():
-            value = value.detach().double()
+            kind = torch.float32 if value.device.type == "mps" else torch.float64  # MPS has no float64
+            value = value.detach().to(kind)
             self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 

@@ -44,7 +44,7 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
 
     def encode(rows: Rows) -> Array:
         tokens = tokenize(rows, tokenizer, spec.max_length, key=source.fingerprint, cache=place.cache)
-        return pooled(network, tokens, control)
+        return pooled(network, tokens)
 
     constant = constant_predictions(train_rows, validation, regression=regression)
     guesses = {"mean" if regression else "majority": constant}
@@ -67,7 +67,7 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
 
 
 @torch.inference_mode()
-def pooled(network: models.Backbone, tokens: Tokens, control: Control) -> Array:
+def pooled(network: models.Backbone, tokens: Tokens) -> Array:
     """Mean over real tokens of the encoder's last hidden states, float32, (n, width)."""
     network.model.eval()
     order = np.argsort(-tokens.lengths, kind="stable")
@@ -77,7 +77,6 @@ def pooled(network: models.Backbone, tokens: Tokens, control: Control) -> Array:
         mask = inputs["attention_mask"].unsqueeze(-1).float()
         states = network.hidden(inputs).float()
         pieces.append((states * mask).sum(1) / mask.sum(1))
-        control.heartbeat()
     features = torch.cat(pieces).cpu().numpy()
     out = np.empty_like(features)
     out[order] = features
@@ -86,6 +85,8 @@ def pooled(network: models.Backbone, tokens: Tokens, control: Control) -> Array:
 
 def fit_linear(train_x: Array, train_y: Array, x: Array, *, regression: bool, metric: str) -> Array:
     """Predictions (m,) for features x (m, width) of a linear model fitted on train_x (n, width), train_y (n,)."""
+    if not regression and len(np.unique(train_y)) < 2:
+        return np.full(len(x), train_y[0])  # one class drawn: there is nothing to fit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

@@ -152,7 +152,8 @@ def term_means(history: list[dict[str, Any]]) -> dict[str, float]:
     """What the methods logged (terms, gradient ratios, notes), as means over the run's records."""
     own = {"step", "epoch", "lr", "loss", "grad_norm", "evaluation"}
     names = sorted({name for record in history for name in record} - own)
-    return {name: float(np.mean([record[name] for record in history if name in record])) for name in names}
+    logged = {name: [r[name] for r in history if name in r and np.isfinite(r[name])] for name in names}
+    return {name: float(np.mean(values)) for name, values in logged.items() if values}
 
 
 def constant_predictions(train_rows: Rows, rows: Rows, *, regression: bool) -> np.ndarray[Any, Any]:

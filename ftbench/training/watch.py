@@ -42,13 +42,11 @@ class Control:
     """How a run is attended; none of it changes a number.
 
     checkpoint_every: optimizer steps between checkpoints; 0 saves by the clock, about once a minute.
-    heartbeat:        called often, so that others see the run is alive.
     should_stop:      true once the user asked to stop.
     """
 
     progress: Progress = field(default_factory=Silent)
     checkpoint_every: int = 0
-    heartbeat: Callable[[], None] = lambda: None
     should_stop: Callable[[], bool] = lambda: False
 
 
@@ -75,7 +73,6 @@ class Watch:
 
     def __call__(self, run: Training) -> None:
         control, state, total = self.control, run.state, run.spec.steps
-        control.heartbeat()
         control.progress.step(state.step, total, state.history[-1].get("loss") if state.history else None)
         if state.step in self.due:
             with run.meter.pause():
@@ -91,7 +88,7 @@ class Watch:
         """Scores every split with the present weights; keeps the best by the headline metric. Raises Diverged."""
         scores = {}
         for name, split in self.splits.items():
-            logits = predict(run.backbone, split.tokens, run.spec.precision, self.control.heartbeat)
+            logits = predict(run.backbone, split.tokens, run.spec.precision)
             if not np.isfinite(logits).all():  # the weights broke after the last loss that was looked at
                 raise Diverged(f"predictions are not finite at step {run.state.step} of {run.spec.steps}")
             scores[name] = score(decide(logits, regression=run.regression), split.targets, self.metrics)

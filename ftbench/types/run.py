@@ -167,7 +167,7 @@ def _check(spec: RunSpec) -> None:
         ("lr", 0 < spec.lr < float("inf"), "above 0"),
         ("warmup", 0 <= spec.warmup < 1, "a fraction from 0 to below 1"),
         ("weight_decay", 0 <= spec.weight_decay < float("inf"), "0 or more"),
-        ("clip", spec.clip >= 0, "0 (off) or more"),
+        ("clip", 0 <= spec.clip < float("inf"), "0 (off) or more"),
         ("batching", spec.batching in ("random", "bucket"), "random or bucket"),
         ("passes", spec.passes in ("separate", "joined"), "separate or joined"),
         ("precision", spec.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
@@ -216,6 +216,11 @@ class Cost:
     device: str = ""
     threads: int = 0
     interruptions: int = 0
+
+    @property
+    def training_seconds(self) -> float:
+        """What costs are compared by: CPU time on the CPU, wall time where a GPU does the work."""
+        return self.wall_seconds if self.device.startswith("cuda") else self.process_seconds
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,6 @@ class Hub:
 
     repo: str
     revision: str | None = None
-    config: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,4 +142,6 @@ class Data:
                     escaped = text.replace("\x1b", "\x1b0").replace("\x1e", "\x1b1")  # so that \x1e only separates
                     digest.update(escaped.encode("utf-8", "surrogatepass") + b"\x1e")
             digest.update(np.ascontiguousarray(rows.labels).tobytes())
+            if not np.array_equal(rows.index, np.arange(len(rows))):  # label noise is drawn by row number
+                digest.update(np.ascontiguousarray(rows.index).tobytes())
         return digest.hexdigest()[:16]

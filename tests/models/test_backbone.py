@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,33 @@ def test_the_head_of_a_checkpoint_with_other_classes_is_drawn_anew(tiny_model: P
     network = load(tmp_path, seed=5, classes=2)
     assert network.forward(batch(network)).logits.shape == (3, 2)
     assert torch.equal(network.model.classifier.weight, load(tmp_path, seed=5, classes=2).model.classifier.weight)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_that_a_checkpoint_brings_is_not_kept(family: str, tiny_family: Family, tmp_path: Path) -> None:
+    """Another task trained it, every seed would share it; the encoder is the checkpoint's all the same."""
+    saved = load(tiny_family(family), classes=2, seed=1)
+    saved.save(tmp_path)
+    one, again, two = (load(tmp_path, classes=2, seed=seed).model for seed in (1, 1, 2))
+    encoder = f"{one.base_model_prefix}."
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name])
+        if name.startswith(encoder):
+            assert torch.equal(weight, saved.model.state_dict()[name])
+        elif weight.ndim == 2:
+            assert not torch.equal(weight, two.state_dict()[name]), name
+
+
+def test_a_checkpoint_without_part_of_its_encoder_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Else the numbers would be those of a model that nobody pretrained."""
+    folder = tmp_path / "holes"
+    shutil.copytree(tiny_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if "layer.1." not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError, match=r"weights of the encoder are not in the checkpoint.*layer\.1"):
+        load(folder)
 
 
 def test_regression_has_one_output(tiny_model: Path) -> None:

@@ -115,3 +115,27 @@ def test_a_packaged_model_that_is_not_installed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(module.MODELS, DEFAULT_MODEL, model)
     with pytest.raises(FtbenchError, match='or install it: pip install "not-installed-at-all"'):
         locate(DEFAULT_MODEL)
+
+
+@pytest.mark.parametrize(("content", "message"), [("[]", "is not a JSON object"), ("{", "is not JSON")])
+def test_a_configuration_that_is_none(tiny_model: Path, tmp_path: Path, content: str, message: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "config.json").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        locate(str(folder))
+
+
+def test_a_revision_is_for_the_hub(tiny_model: Path) -> None:
+    """Silently ignored, it would be a wrong label on every number."""
+    for name in (str(tiny_model), "minilm"):
+        with pytest.raises(UsageError, match="--revision is for models of the hub"):
+            locate(name, "main")
+
+
+def test_the_packaged_model_from_the_hub_is_checked_too(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the package is gone the hub stands in; its weights must be the published ones as well."""
+    monkeypatch.setattr(module, "packaged_folder", lambda model: None)
+    monkeypatch.setattr(module, "_from_hub", lambda repo, revision, hint: tiny_model)
+    with pytest.raises(FtbenchError, match="of the hub are not the published ones"):
+        locate("minilm")

@@ -236,11 +236,6 @@ def test_a_run_found_twice_counts_once() -> None:
     assert row(runs_table([run(0.7), run(0.7)]), "std")["n"] == 1
 
 
-def test_filter() -> None:
-    table = runs_table(arms([0.7], [0.8]), specs_filter=lambda spec: not spec.methods)
-    assert [r["method"] for r in table.rows] == ["std"]
-
-
 # -------------------------------------------------------------------------------- cost, selection, notes
 
 
@@ -253,6 +248,7 @@ def test_cost_is_relative_to_std() -> None:
     records += [run(None, 1, R3F, status="diverged", cost=cost(1.0, 5))]
     r3f = row(runs_table(records), "r3f")
     assert (r3f["cost"], r3f["forward"], r3f["memory"], r3f["seconds"]) == (pytest.approx(1.7), 2.0, 2**20, 17.0)
+    assert r3f["memory_ratio"] == 1.0
     assert any("(gpu)" in note for note in runs_table(records).notes)
 
 

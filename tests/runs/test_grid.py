@@ -153,6 +153,19 @@ def test_retry_failed_repeats_failures_only(
     assert not (failed.folder / "error.txt").exists(), "no reason of failure beside a good result"
 
 
+@pytest.mark.parametrize("how", [{"force": True}, {"save_model": "all"}])
+def test_a_good_result_outlives_a_redo_that_fails(
+    study: Callable[..., Any], trouble: Callable[[Exception | None], None], how: dict[str, Any]
+) -> None:
+    trouble(None)
+    good = study("trouble").records[0]
+    whole = (good.folder / "result.json").read_bytes()
+    trouble(RuntimeError("loose"))
+    assert [r.result.status for r in study("trouble", **how).records] == ["failed"], "the command must not end well"
+    assert (good.folder / "result.json").read_bytes() == whole
+    assert study("trouble").records[0].result.status == "ok"
+
+
 @pytest.mark.parametrize("error", [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried"),

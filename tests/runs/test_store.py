@@ -88,14 +88,38 @@ def test_a_run_under_another_name_is_found_by_its_id(store: Store) -> None:
     assert store.find(spec()) is not None
 
 
-def test_forget_makes_it_unfinished_and_leaves_no_old_reason(store: Store) -> None:
-    folder = save(store, spec()).folder
+@pytest.mark.parametrize(("status", "stays"), [("ok", False), ("diverged", False), ("failed", True)])
+def test_the_checkpoint_of_a_failed_run_stays(store: Store, status: Any, stays: bool) -> None:
+    """Tried again, it continues; a good result has no reason of failure beside it."""
+    folder = store.folder(spec())
+    folder.mkdir(parents=True)
     for name in (CHECKPOINT, "error.txt"):
         (folder / name).write_text("old")
-    store.forget(spec())
-    assert store.find(spec()) is None
-    assert not (folder / CHECKPOINT).exists() and not (folder / "error.txt").exists()
-    store.forget(spec(seed=9))  # one that never was
+    store.save(Result(spec=spec(), status=status), Cost())
+    assert [(folder / name).exists() for name in (CHECKPOINT, "error.txt")] == [stays, stays]
+
+
+def test_a_result_that_cannot_be_read_just_now_is_not_damaged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk or network that stumbles must not make a finished run unfinished."""
+    path = save(store, spec()).folder / "result.json"
+    whole = path.read_bytes()
+
+    def stumble(self: Path, *args: Any, **kwargs: Any) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", stumble)
+        with pytest.raises(StoreError, match="Input/output error"):
+            store.find(spec())
+    assert path.read_bytes() == whole and store.find(spec()) is not None
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"steps": 3, "other": 1}', None])
+def test_a_damaged_cost_is_not_a_damaged_result(store: Store, content: str | None) -> None:
+    path = save(store, spec()).folder / "cost.json"
+    path.unlink() if content is None else path.write_text(content)
+    record = store.find(spec())
+    assert record is not None and record.cost == (Cost(steps=3) if content and "steps" in content else Cost())
 
 
 def edited(text: str, change: Callable[[dict[str, Any]], object]) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from ftbench.errors import Interrupted, StoreError
 from ftbench.training import checkpoint
@@ -69,6 +71,22 @@ def test_a_corrupt_checkpoint_is_ignored(
     fresh = finetune_tiny(data, tiny_model, tmp_path / "fresh", "r3f", steps=4)
     assert outcome.result == fresh.result and outcome.history == fresh.history
     assert outcome.cost.interruptions == 0
+
+
+def test_a_checkpoint_that_names_its_weights_otherwise_is_not_half_loaded(
+    data: Any, tiny_model: Path, finetune_tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As another version of transformers might: to go on with pretrained weights would be a wrong number."""
+    with pytest.raises(Interrupted):
+        finetune_tiny(data, tiny_model, tmp_path / "cut", "std", stop_after(2), steps=4)
+    path = tmp_path / "cut" / NAME
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name.replace("classifier", "score"): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, header)
+    again = finetune_tiny(data, tiny_model, tmp_path / "cut", "std", steps=4)
+    whole = finetune_tiny(data, tiny_model, tmp_path / "whole", "std", steps=4)
+    assert again.result.metrics == whole.result.metrics and again.cost.steps == 4
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def features_of(model: Path, rows: Rows) -> Any:
     source = locate(str(model))
     tokenizer = load_tokenizer(source)
     network = load(source, tokenizer, ["a", "b"], regression=False, seed=0)
-    return pooled(network, tokenize(rows, tokenizer, 32, key=""), Control())
+    return pooled(network, tokenize(rows, tokenizer, 32, key=""))
 
 
 def test_classes(tiny_data: Callable[..., Any], scores_of: Callable[..., Any]) -> None:

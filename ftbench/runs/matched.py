@@ -1,0 +1,72 @@
+"""Equal compute: how many steps ``std++`` gets from the measured cost of another arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftbench.errors import UsageError
+from ftbench.methods import make, parse_stack
+from ftbench.types import MethodSpec, Record, RunSpec
+
+Stack = tuple[MethodSpec, ...]
+
+
+def compute_of(arm: Stack) -> str | None:
+    """What a std++ arm is matched with (an arm's text, or a factor); None for every other arm."""
+    return next((str(vars(method)["compute"]) for method in make(arm) if method.name == "std++"), None)
+
+
+def factor(compute: str) -> float | None:
+    """The factor where it is given as a number."""
+    try:
+        return float(compute)
+    except ValueError:
+        return None
+
+
+def partner(compute: str, arms: Sequence[Stack]) -> Stack:
+    """The arm of the same command that ``compute`` names: exactly, or as the only one of that method.
+
+    Raises UsageError when there is none, or several, or no std to compare its cost with.
+    """
+    exact = parse_stack(compute)
+    named = [arm for arm in arms if arm == exact] or [a for a in arms if len(a) == 1 and a[0].name == compute]
+    hint = "or give a factor such as std++:compute=1.8"
+    if not named:
+        raise UsageError(
+            f"std++:compute={compute} takes its steps from the cost of '{compute}': add --method {compute} "
+            f"to the same command, {hint}"
+        )
+    if len(named) > 1:
+        listed = ", ".join("+".join(method.label for method in arm) for arm in named)
+        raise UsageError(f"std++:compute={compute} could be any of {listed}: name one with its field, {hint}")
+    if () not in arms:
+        raise UsageError(f"std++ compares costs with std: leave out --no-baseline, {hint}")
+    return named[0]
+
+
+def cost_ratio(spec: RunSpec, other: Stack, records: Sequence[Record]) -> float | None:
+    """Cost of the arm ``other`` over that of std at the settings of ``spec``, rounded to 0.1 and at least 1.
+
+    Taken from the first seed that both finished, so that adding seeds later does not change it. None when
+    there is no such seed.
+    """
+
+    def costs(stack: Stack) -> dict[tuple[int, int], float]:
+        return {
+            (record.result.spec.data_seed, record.result.spec.seed): record.cost.training_seconds
+            for record in records
+            if record.result.status == "ok"
+            and record.cost.training_seconds > 0
+            and record.result.spec.methods == stack
+            and _without_method(record.result.spec) == _without_method(spec)
+        }
+
+    own, theirs = costs(()), costs(other)
+    shared = sorted(own.keys() & theirs.keys())
+    return max(1.0, round(theirs[shared[0]] / own[shared[0]], 1)) if shared else None
+
+
+def _without_method(spec: RunSpec) -> dict[str, Any]:
+    return {key: value for key, value in spec.arm().items() if key != "methods"}
