@@ -31,7 +31,7 @@ from ftbench.models.locate import locate
 from ftbench.tasks import TASKS
 from ftbench.tasks.sources import load, read_packaged
 from ftbench.training.batches import Tokens, plan, tokenize
-from ftbench.training.cost import Meter, keep_freed_memory
+from ftbench.training.cost import Meter
 from ftbench.training.engine import Training, optimizer_step
 from ftbench.training.evaluate import collate_for
 from ftbench.training.optim import make_optimizer
@@ -230,7 +230,7 @@ def section_help(pairs: int) -> list[dict[str, Any]]:
 
 
 def section_memory(pairs: int) -> list[dict[str, Any]]:
-    """Peak resident memory in processes of their own: ours with its memory setting, the bare loop without."""
+    """Peak resident memory in processes of their own."""
 
     def peak(side: str) -> float:
         command = [sys.executable, __file__, "--peak", side]
@@ -244,7 +244,6 @@ def peak_of(side: str) -> None:
     """Prints the peak of this process after 40 steps."""
     rows = sentences(640)
     if side == "ours":
-        keep_freed_memory()
         block(training(rows, batching="bucket"), 40)()
     else:
         bare(rows, 40)()
@@ -277,7 +276,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.peak:
         return peak_of(arguments.peak)
-    keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     figures = [figure for name in arguments.only.split(",") for figure in SECTIONS[name](arguments.pairs)]
     if arguments.json:

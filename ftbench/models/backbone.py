@@ -92,7 +92,7 @@ class Backbone:
         return embeddings if self._transform is None else self._transform(embeddings)
 
     def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Last hidden states of the model without its head, (rows, tokens, width); of the decoder where there is one."""
+        """Last hidden states without the head, (rows, tokens, width); of the decoder where there is one."""
         states: Tensor = self.model.base_model(**inputs)[0]
         return states
 

@@ -166,11 +166,13 @@ def _require_usable(folder: Path, name: str) -> None:
 
 
 def _width(folder: Path) -> int:
-    """Raises UsageError when ``config.json`` is not JSON."""
+    """Raises UsageError when ``config.json`` is not a JSON object."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise UsageError(f"config.json in model folder '{folder.name}' is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"config.json in model folder '{folder.name}' is not a JSON object")
     return next(
         (config[key] for key in ("hidden_size", "d_model", "dim", "n_embd") if isinstance(config.get(key), int)), 0
     )

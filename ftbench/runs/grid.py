@@ -158,6 +158,8 @@ class Grid:
         return None if self.options.force or retry or spec.id in self._again else record
 
     def _do(self, spec: RunSpec) -> Record:
+        import torch
+
         from ftbench.runs.environment import environment
         from ftbench.training import reference
         from ftbench.training.precision import choose_device
@@ -165,7 +167,8 @@ class Grid:
         from ftbench.training.watch import Control
 
         device = choose_device(self.options.device)
-        _set_threads(self.options.threads)
+        if self.options.threads:
+            torch.set_num_threads(self.options.threads)
         place = Place(self.store.folder(spec), device, self.options.cache)
         control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
         work = finetune if spec.kind == "finetune" else reference.reference
@@ -229,13 +232,3 @@ def _headline(record: Record) -> float:
     facts = record.result.facts
     value = record.result.score(facts["headline"])
     return (-1 if facts["lower_is_better"] else 1) * (value if value is not None else float("-inf"))
-
-
-def _set_threads(threads: int | None) -> None:
-    import torch
-
-    from ftbench.training.cost import keep_freed_memory
-
-    keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)

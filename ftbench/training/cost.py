@@ -83,15 +83,3 @@ def _peak_resident() -> int:
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return int(psutil.Process().memory_info().rss)
-
-
-def keep_freed_memory() -> None:
-    """Tells glibc to keep freed blocks: else each step's gradients are unmapped and faulted in again.
-
-    Measured in ``benchmarks/engine.py``. A no-op elsewhere.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            libc = ctypes.CDLL("libc.so.6")
-            libc.mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
-            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not shrink the heap between steps

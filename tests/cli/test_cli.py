@@ -107,7 +107,7 @@ WRONG: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {
     "unknown batching": (("--batching", "buckets"), ("unknown batching 'buckets'", "Did you mean 'bucket'?")),
     "unknown passes": (("--passes", "join"), ("unknown passes 'join'", "Did you mean 'joined'?")),
     "passes that cannot be joined": (
-        ("--method", "r3f:dropout=off", "--passes", "joined"), ("--passes joined", "dropout=off", "--passes separate"),
+        ("--method", "r3f:dropout=off", "--passes", "joined"), ("--passes joined", "method r3f", "--passes separate"),
     ),
     "unknown save-model": (("--save-model", "bst"), ("--save-model 'bst'", "Did you mean 'best'?")),
     "unknown kind": (("--kind", "regresion"), ("unknown kind 'regresion'", "Did you mean 'regression'?")),

@@ -35,7 +35,7 @@ class Heard:
     def planned(self, total: int) -> None:
         self.total = total
 
-    def started(self, spec: RunSpec, number: int) -> None:
+    def started(self, spec: RunSpec) -> None:
         self.begun.append(spec.id)
 
     def finished(self, record: Record, *, skipped: bool) -> None:

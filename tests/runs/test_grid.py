@@ -153,7 +153,7 @@ def test_retry_failed_repeats_failures_only(
     assert not (failed.folder / "error.txt").exists(), "no reason of failure beside a good result"
 
 
-@pytest.mark.parametrize("how", [{"force": True}, {"save_model": "all"}])
+@pytest.mark.parametrize("how", [{"force": True}, {"keep": "all"}])
 def test_a_good_result_outlives_a_redo_that_fails(
     study: Callable[..., Any], trouble: Callable[[Exception | None], None], how: dict[str, Any]
 ) -> None:
