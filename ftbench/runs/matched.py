@@ -12,17 +12,9 @@ from ftbench.types import MethodSpec, Record, RunSpec
 Stack = tuple[MethodSpec, ...]
 
 
-def compute_of(arm: Stack) -> str | None:
-    """What a std++ arm is matched with (an arm's text, or a factor); None for every other arm."""
-    return next((str(vars(method)["compute"]) for method in make(arm) if method.name == "std++"), None)
-
-
-def factor(compute: str) -> float | None:
-    """The factor where it is given as a number."""
-    try:
-        return float(compute)
-    except ValueError:
-        return None
+def std_plus_plus(arm: Stack) -> Any:
+    """The arm's std++ method, whose ``compute`` and ``factor`` say what it is matched with; None for other arms."""
+    return next((method for method in make(arm) if method.name == "std++"), None)
 
 
 def partner(compute: str, arms: Sequence[Stack]) -> Stack:

@@ -61,13 +61,13 @@ def parse_arms(texts: Sequence[str], *, baseline: bool) -> list[Stack]:
 
 def plan(request: Request) -> list[Stage]:
     """The stages of a fine-tuning study. Raises UsageError for settings that no run can have."""
-    direct = [arm for arm in request.arms if matched.compute_of(arm) is None]
-    later = [arm for arm in request.arms if matched.compute_of(arm) is not None]
+    direct = [arm for arm in request.arms if matched.std_plus_plus(arm) is None]
+    later = [arm for arm in request.arms if arm not in direct]
     first = [*(_references(request) if request.references else []), *_specs(request, direct)]
     stages: list[Stage] = [lambda records: first]
-    for compute in filter(None, map(matched.compute_of, later)):
-        if matched.factor(compute) is None:
-            matched.partner(compute, direct)
+    for method in map(matched.std_plus_plus, later):
+        if method.factor is None:
+            matched.partner(method.compute, direct)
     if later:
         if len(request.axes.get("steps", request.axes.get("epochs", (0,)))) > 1:
             raise UsageError("std++ stretches one number of steps: give a single value to --steps or --epochs")
@@ -151,13 +151,13 @@ def _matched_specs(request: Request, arms: Sequence[Stack], records: Sequence[Re
     """The std++ runs: std's steps times the cost ratio."""
     specs = []
     for arm in arms:
-        compute = matched.compute_of(arm) or ""
+        method = matched.std_plus_plus(arm)
         for spec in _specs(request, [()]):
-            ratio = matched.factor(compute)
+            ratio = method.factor
             if ratio is None:
-                ratio = matched.cost_ratio(spec, matched.partner(compute, request.arms), records)
+                ratio = matched.cost_ratio(spec, matched.partner(method.compute, request.arms), records)
             if ratio is None:
-                log.warning("no %s: %s and std have no finished seed in common", arm[0].label, compute)
+                log.warning("no %s: %s and std have no finished seed in common", arm[0].label, method.compute)
                 continue
             specs.append(replace(spec, methods=arm, steps=round(spec.steps * ratio)))
     return specs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,22 @@ EVAL_BATCH = 64
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@torch.inference_mode()
 def predict(backbone: Backbone, tokens: Tokens, precision: str = "fp32") -> Array:
     """Logits (n, classes) float32, in the rows' order. Dropout is off; the model's mode is put back after."""
+
+    def logits(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        with autocast(backbone.device, precision):
+            return backbone.forward(inputs).logits.float()
+
+    return over_rows(backbone, tokens, logits)
+
+
+@torch.inference_mode()
+def over_rows(backbone: Backbone, tokens: Tokens, compute: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> Array:
+    """``compute`` (inputs of a batch to (rows, k) float32) over all rows, batched by length: (n, k) in the rows' order.
+
+    In evaluation mode; the model's mode is put back after.
+    """
     model = backbone.model
     was_training = model.training
     model.eval()
@@ -27,12 +40,11 @@ def predict(backbone: Backbone, tokens: Tokens, precision: str = "fp32") -> Arra
     pieces = []
     for start in range(0, len(order), EVAL_BATCH):
         inputs = collate_for(backbone, tokens, order[start : start + EVAL_BATCH])
-        with autocast(backbone.device, precision):
-            pieces.append(backbone.forward(inputs).logits.float())
-    logits = torch.cat(pieces).cpu().numpy()
+        pieces.append(compute(inputs))
+    computed = torch.cat(pieces).cpu().numpy()
     model.train(was_training)
-    out = np.empty_like(logits)
-    out[order] = logits
+    out = np.empty_like(computed)
+    out[order] = computed
     return out
 
 

@@ -20,7 +20,7 @@ from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
 from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter
-from ftbench.training.evaluate import EVAL_BATCH, collate_for, score
+from ftbench.training.evaluate import over_rows, score
 from ftbench.training.run import Outcome, Place, apply_perturbations, constant_predictions
 from ftbench.training.watch import Control
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
@@ -66,21 +66,14 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
     return Outcome(Result(spec=spec, status="ok", metrics=metrics, facts=facts), meter.cost)
 
 
-@torch.inference_mode()
 def pooled(network: models.Backbone, tokens: Tokens) -> Array:
     """Mean over real tokens of the encoder's last hidden states, float32, (n, width)."""
-    network.model.eval()
-    order = np.argsort(-tokens.lengths, kind="stable")
-    pieces = []
-    for start in range(0, len(order), EVAL_BATCH):
-        inputs = collate_for(network, tokens, order[start : start + EVAL_BATCH])
+
+    def mean(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         mask = inputs["attention_mask"].unsqueeze(-1).float()
-        states = network.hidden(inputs).float()
-        pieces.append((states * mask).sum(1) / mask.sum(1))
-    features = torch.cat(pieces).cpu().numpy()
-    out = np.empty_like(features)
-    out[order] = features
-    return out
+        return (network.hidden(inputs).float() * mask).sum(1) / mask.sum(1)
+
+    return over_rows(network, tokens, mean)
 
 
 def fit_linear(train_x: Array, train_y: Array, x: Array, *, regression: bool, metric: str) -> Array:
