@@ -15,7 +15,7 @@ METHOD_HELP = (
     "more arms; std runs beside them. `ftbench list methods` shows all."
 )
 TASK_HELP = (
-    "A task (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), or hub:ORG/NAME. "
+    "A task or a group (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), or hub:ORG/NAME. "
     "Repeat, or give a comma list."
 )
 WHAT, OWN, ROWS, RECIPE, MACHINE, OUTPUT = "What", "Your own data", "Rows", "Recipe", "Machine", "Runs and output"
@@ -23,6 +23,13 @@ WHAT, OWN, ROWS, RECIPE, MACHINE, OUTPUT = "What", "Your own data", "Rows", "Rec
 
 def finetune(
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help=TASK_HELP, rich_help_panel=WHAT)] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of downloaded data sets, one folder a task, as GLUE's download leaves it [the hub].",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help=METHOD_HELP, rich_help_panel=WHAT)] = None,
     model: Annotated[
         list[str] | None,
@@ -143,6 +150,8 @@ def finetune(
         ftbench finetune --task reviews.csv --text review --label stars --method r3f:weight=0.5
 
         ftbench finetune --method r3f --method std++:compute=r3f --lr 2e-5,5e-5,1e-4 --train-size 200,500
+
+        ftbench finetune --task mrpc,rte --method r3f --data-dir glue_data
     """
     axes = flags.drop_none(
         {
@@ -172,6 +181,7 @@ def finetune(
             "label": label,
             "kind": flags.one_of(kind, ("classification", "regression"), "kind"),
         },
+        data_dir=data_dir,
         models=flags.flatten(model) or ["minilm"],
         revision=revision,
         methods=list(method or []),

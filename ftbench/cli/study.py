@@ -17,7 +17,7 @@ from ftbench.runs.grid import Grid, Options
 from ftbench.runs.signals import stop_on_signals
 from ftbench.runs.stages import Request, check_joined, parse_arms, plan
 from ftbench.runs.store import Store
-from ftbench.tasks import resolve
+from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
 
 
@@ -27,6 +27,7 @@ class Ask:
 
     tasks: Sequence[str]
     own: Mapping[str, Any]
+    data_dir: str | None
     models: Sequence[str]
     revision: str | None
     methods: Sequence[str]
@@ -45,7 +46,9 @@ def to_request(ask: Ask) -> Request:
     """
     arms = parse_arms(ask.methods, baseline=ask.baseline)
     check_joined(arms, ask.fixed.get("passes", "separate"))
-    tasks = [resolve(name, **ask.own) for name in ask.tasks]
+    tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
+    if ask.data_dir:
+        tasks = from_folder(tasks, ask.data_dir)
     models = [locate(name, ask.revision) for name in ask.models]
     data = [load(task) for task in tasks]
     return Request(

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ftbench.metrics.classification import accuracy, macro_f1, matthews
+from ftbench.metrics.classification import accuracy, f1, macro_f1, matthews
 from ftbench.metrics.regression import mse, pearson, spearman
 
 Metric = Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], float]
 
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
+    "f1": f1,
     "macro_f1": macro_f1,
     "matthews": matthews,
     "mse": mse,

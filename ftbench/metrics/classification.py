@@ -14,6 +14,16 @@ def accuracy(predictions: Array, targets: Array) -> float:
     return float(np.mean(np.asarray(predictions) == np.asarray(targets)))
 
 
+def f1(predictions: Array, targets: Array) -> float:
+    """F1 = 2 TP / (2 TP + FP + FN) of class 1, of two; 0 to 1, 0 where no row is or is said to be of class 1.
+
+    The metric of MRPC and QQP in GLUE (Wang et al., 2018), whose class 1 is "the two mean the same".
+    """
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(np.asarray(targets) == 1, np.asarray(predictions) == 1, zero_division=0.0))
+
+
 def macro_f1(predictions: Array, targets: Array) -> float:
     """Mean over classes of F1 = 2 TP / (2 TP + FP + FN), 0 to 1; a class never predicted right counts 0.
 

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ftbench.errors import UsageError
 from ftbench.lookup import find
 from ftbench.tasks.custom import is_reference, own_task
+from ftbench.tasks.glue import GLUE
 from ftbench.tasks.news import NEWS
-from ftbench.types.task import Kind, Task
+from ftbench.types.task import Download, Kind, Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (*NEWS,)}
+TASKS: dict[str, Task] = {task.name: task for task in (*NEWS, *GLUE)}
+
+#: names for several tasks
+GROUPS: dict[str, tuple[str, ...]] = {
+    "embedded": tuple(task.name for task in NEWS),
+    "glue": tuple(task.name for task in GLUE),
+    "glue-small": ("cola", "mrpc", "rte", "stsb"),
+}
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """Names with groups replaced by their tasks, without repeats, in the order given."""
+    return list(dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,))))
+
+
+def from_folder(tasks: Sequence[Task], folder: str) -> list[Task]:
+    """The tasks with their rows in a folder of unpacked downloads; those that no download has stay as they are.
+
+    Raises UsageError where none has a place in such a folder.
+    """
+    if not any(task.layout for task in tasks):
+        known = ", ".join(task.name for task in TASKS.values() if task.layout)
+        raise UsageError(f"--data-dir is for {known}: {', '.join(task.name for task in tasks)} is not read from there")
+    return [replace(task, source=Download(folder, task.layout)) if task.layout else task for task in tasks]
 
 
 def resolve(name: str, text: tuple[str, ...] = (), label: str = "label", kind: Kind = "classification") -> Task:

@@ -23,7 +23,7 @@ MOST_FRACTIONS = 20
 
 
 def to_data(task: Task, tables: Mapping[str, DataFrame], where: str, names: tuple[str, ...] = ()) -> Data:
-    """Rows from ``tables``: ``train`` and, where there is one, ``validation``; else it is carved from train.
+    """Rows from ``tables``: ``train``, ``validation`` (carved from train where there is none) and others to score.
 
     ``where`` is how messages call the source; ``names`` are the classes in order, if the source knows
     them (the task's own order wins). ``Rows.index`` are row numbers of the table, also after carving.
@@ -39,7 +39,7 @@ def to_data(task: Task, tables: Mapping[str, DataFrame], where: str, names: tupl
         if not len(table):
             raise UsageError(f"{place} has no rows")
         texts[split] = tuple(_cells(table[column], column, place) for column in task.inputs)
-        raw[split] = _labels(table[task.target], task.target, place)
+        raw[split] = _named(task, _labels(table[task.target], task.target, place), place)
     if len(raw["train"]) < FEWEST_ROWS:
         raise UsageError(f"{where} has {len(raw['train'])} rows to train on: expected at least {FEWEST_ROWS}")
     classes = task.kind == "classification"
@@ -93,6 +93,20 @@ def _labels(column: Series[Any], name: str, where: str) -> list[str]:
     return labels
 
 
+def _named(task: Task, labels: list[str], where: str) -> list[str]:
+    """Labels by name where a declared task's file has their ids. Raises UsageError for hidden ones (-1)."""
+    hidden = sum(label == "-1" for label in labels) if task.kind == "classification" else 0
+    if hidden and "-1" not in task.labels and (task.labels or hidden == len(labels)):
+        raise UsageError(
+            f"{where}: {hidden:,} of {len(labels):,} labels in column '{task.target}' are hidden (-1), so these rows "
+            "cannot be scored"
+        )
+    ids = {str(number): name for number, name in enumerate(task.labels)}
+    if not task.labels or not set(labels) <= set(ids) or set(ids) & set(task.labels):
+        return labels
+    return [ids[label] for label in labels]
+
+
 def _class_names(task: Task, raw: Mapping[str, list[str]], where: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """The class names in the order of their ids.
 
@@ -110,16 +124,17 @@ def _class_names(task: Task, raw: Mapping[str, list[str]], where: str, names: tu
         raise UsageError(
             f"task has one class in column '{task.target}' of {where} ('{raw['train'][0]}'): expected at least two"
         )
-    unseen = sorted(set(raw.get("validation", ())) - train)
-    if unseen:
-        raise UsageError(
-            f"{where}: validation has {_some(unseen)} in column '{task.target}', which no row of train has."
-            f"{nearest(unseen[0], train)}"
-        )
     order = task.labels or names
-    unknown = sorted(train - set(order)) if order else []
+    unknown = sorted({label for values in raw.values() for label in values} - set(order)) if order else []
     if unknown:
         raise UsageError(f"{where}: {_some(unknown)} in column '{task.target}' is none of {', '.join(order)}")
+    for split, values in raw.items():
+        unseen = sorted(set(values) - train)
+        if unseen:
+            raise UsageError(
+                f"{where}: {split} has {_some(unseen)} in column '{task.target}', which no row of train has."
+                f"{nearest(unseen[0], train)}"
+            )
     return order or _sorted_names(train)
 
 

@@ -43,8 +43,11 @@ def column_names(path: str) -> list[str]:
     return [str(column) for column in read_tables(path)["train"].columns]
 
 
-def read_table(path: Path) -> DataFrame:
-    """One file as a table of texts (CSV, TSV) or of the values it holds. Raises UsageError as above."""
+def read_table(path: Path, header: tuple[str, ...] = ()) -> DataFrame:
+    """One file as a table of texts (CSV, TSV) or of the values it holds. Raises UsageError as above.
+
+    header: the columns of a TSV that has no header line.
+    """
     reader = READERS.get(path.suffix.lower())
     if not path.exists():
         names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -54,7 +57,7 @@ def read_table(path: Path) -> DataFrame:
     try:
         if path.stat().st_size == 0:
             raise UsageError(f"'{path}' is empty")
-        return reader(path)
+        return _read_tsv(path, header) if header else reader(path)
     except UnicodeDecodeError as error:
         raise UsageError(f"'{path}' is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
     except OSError as error:
@@ -69,8 +72,8 @@ def _only(folder: Path, stems: tuple[str, ...]) -> Path | None:
     return files[0] if files else None
 
 
-def _read_separated(path: Path, sep: str, quoting: Literal[0, 3]) -> DataFrame:
-    """All cells as texts; "NA" and "null" are texts too."""
+def _read_separated(path: Path, sep: str, quoting: Literal[0, 3], header: tuple[str, ...] = ()) -> DataFrame:
+    """All cells as texts; "NA" and "null" are texts too. ``header``: the columns of a file without a header line."""
     import pandas
 
     with warnings.catch_warnings():
@@ -78,7 +81,15 @@ def _read_separated(path: Path, sep: str, quoting: Literal[0, 3]) -> DataFrame:
         warnings.simplefilter("error", pandas.errors.ParserWarning)
         try:
             table: DataFrame = pandas.read_csv(
-                path, sep=sep, quoting=quoting, dtype=str, na_filter=False, index_col=False, encoding="utf-8-sig"
+                path,
+                sep=sep,
+                quoting=quoting,
+                dtype=str,
+                na_filter=False,
+                index_col=False,
+                encoding="utf-8-sig",
+                names=list(header) if header else None,
+                header=None if header else "infer",
             )
         except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
             raise UsageError(f"'{path}' is not a table with one number of columns: {error}") from error
@@ -91,9 +102,9 @@ def _read_csv(path: Path) -> DataFrame:
     return _read_separated(path, ",", csv.QUOTE_MINIMAL)
 
 
-def _read_tsv(path: Path) -> DataFrame:
+def _read_tsv(path: Path, header: tuple[str, ...] = ()) -> DataFrame:
     # a quote in a TSV is a quote: GLUE's files have unbalanced ones
-    return _read_separated(path, "\t", csv.QUOTE_NONE)
+    return _read_separated(path, "\t", csv.QUOTE_NONE, header)
 
 
 def _read_json(path: Path) -> DataFrame:

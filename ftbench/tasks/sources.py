@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftbench.errors import FtbenchError, UsageError
+from ftbench.tasks.downloads import read_download
 from ftbench.tasks.encode import check_columns, to_data
 from ftbench.tasks.files import VALIDATION_NAMES, read_tables
-from ftbench.types.task import Data, Document, Files, Hub, Packaged, Task
+from ftbench.types.task import Data, Document, Download, Files, Hub, Packaged, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,6 +29,9 @@ def load(task: Task) -> Data:
         return Data(task, source.build(read_packaged(source)), task.labels)
     if isinstance(source, Files):
         return to_data(task, read_tables(source.path), f"'{source.path}'")
+    if isinstance(source, Download):
+        tables, notes = read_download(task, source)
+        return replace(to_data(task, tables, f"'{source.path}', {source.layout.folder}"), notes=notes)
     return _load_hub(task, source)
 
 
@@ -84,14 +89,15 @@ def _load_hub(task: Task, source: Hub) -> Data:
     Raises FtbenchError when the hub does not give it or a split hides its labels (they are -1),
     UsageError for a data set without a train split or without the columns.
     """
-    where = f"data set '{source.repo}'"
+    where = f"data set '{source.repo}'" + (f", {source.config}" if source.config else "")
     splits = _download(source)
     validation = next((name for name in VALIDATION_NAMES if name in splits), None)
-    if "train" not in splits:
-        raise UsageError(f"{where} has no train split. Splits: {', '.join(splits)}")
-    wanted = {"train": splits["train"]} | ({"validation": splits[validation]} if validation else {})
+    wanted = source.splits or {"train": "train", **({"validation": validation} if validation else {})}
+    if missing := sorted(set(wanted.values()) - set(splits)):
+        raise UsageError(f"{where} has no {' and no '.join(missing)} split. Splits: {', '.join(splits)}")
     tables = {}
-    for name, split in wanted.items():
+    for name, theirs in wanted.items():
+        split = splits[theirs]
         check_columns(task, split.column_names, f"{where}, {name}")
         tables[name] = _table(task, split, f"{where}, {name}")
     names = getattr(splits["train"].features[task.target], "names", None)
@@ -105,7 +111,7 @@ def _download(source: Hub) -> Any:
     except ImportError as error:
         raise FtbenchError("data sets of the hub need the package 'datasets': pip install datasets") from error
     try:
-        return datasets.load_dataset(source.repo, revision=source.revision)
+        return datasets.load_dataset(source.repo, source.config, revision=source.revision)
     except Exception as error:  # the hub's clients raise errors of five libraries, without a common base
         at = f" at revision '{source.revision}'" if source.revision else ""
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -10,6 +10,7 @@ A comparison of methods means little where fine-tuning does not beat these.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: Control) -> Outcome:
-    """Scores the reference rows on the rows of ``spec``: ``metrics[reference]["validation"]``."""
+    """Scores the references on every scored split of ``spec``: ``metrics[reference][split]``."""
     data = apply_perturbations(spec, data)
     regression = data.task.kind == "regression"
     tokenizer = models.load_tokenizer(source)
@@ -40,27 +41,38 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
     network.model.to(place.device)
     meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
     meter.start()
-    train_rows, validation = data.splits["train"], data.splits["validation"]
+    train_rows = data.splits["train"]
+    scored = {name: rows for name, rows in data.splits.items() if name not in ("train", "selection")}
 
     def encode(rows: Rows) -> Array:
         tokens = tokenize(rows, tokenizer, spec.max_length, key=source.fingerprint, cache=place.cache)
         return pooled(network, tokens)
 
-    constant = constant_predictions(train_rows, validation, regression=regression)
-    guesses = {"mean" if regression else "majority": constant}
+    def cosine(rows: Rows) -> Array:
+        return _cosine(encode(_column(rows, 0)), encode(_column(rows, 1)))
+
+    def guess(features: Callable[[Rows], Array]) -> dict[str, Array]:
+        new = np.concatenate([features(rows) for rows in scored.values()])
+        found = fit_linear(
+            features(train_rows), train_rows.labels, new, regression=regression, metric=data.task.metrics[0]
+        )
+        ends = np.cumsum([len(rows) for rows in scored.values()])[:-1]
+        return dict(zip(scored, np.split(found, ends), strict=True))
+
+    guesses = {"mean" if regression else "majority": {
+        name: constant_predictions(train_rows, rows, regression=regression) for name, rows in scored.items()
+    }}  # fmt: skip
     if len(data.task.inputs) == 2:
-        near, new = (_cosine(encode(_column(rows, 0)), encode(_column(rows, 1))) for rows in (train_rows, validation))
-        guesses["cosine"] = fit_linear(near, train_rows.labels, new, regression=regression, metric=_headline(data))
-    guesses["linear"] = fit_linear(
-        encode(train_rows), train_rows.labels, encode(validation), regression=regression, metric=_headline(data)
-    )
+        guesses["cosine"] = guess(cosine)
+    guesses["linear"] = guess(encode)
     meter.stop()
     metrics = {
-        name: {"validation": score(guess, validation.labels, data.task.metrics)} for name, guess in guesses.items()
+        reference: {name: score(found[name], rows.labels, data.task.metrics) for name, rows in scored.items()}
+        for reference, found in guesses.items()
     }
     facts = {
-        "headline": _headline(data),
-        "lower_is_better": _headline(data) in LOWER_IS_BETTER,
+        "headline": data.task.metrics[0],
+        "lower_is_better": data.task.metrics[0] in LOWER_IS_BETTER,
         "rows": {name: len(rows) for name, rows in data.splits.items()},
     }
     return Outcome(Result(spec=spec, status="ok", metrics=metrics, facts=facts), meter.cost)
@@ -124,7 +136,3 @@ def _cosine(a: Array, b: Array) -> Array:
 
 def _column(rows: Rows, number: int) -> Rows:
     return Rows((rows.texts[number],), rows.labels, rows.index)
-
-
-def _headline(data: Data) -> str:
-    return data.task.metrics[0]

@@ -39,10 +39,43 @@ class Files:
 
 @dataclass(frozen=True)
 class Hub:
-    """A data set of the Hugging Face hub, or a local folder in its format, at one revision."""
+    """A data set of the Hugging Face hub, or a local folder in its format, at one revision.
+
+    ``splits`` says which of its splits are ours (ours to theirs); empty: train, and validation, valid or dev.
+    """
 
     repo: str
     revision: str | None = None
+    config: str | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an unpacked download keeps a task: tab-separated files without quoting.
+
+    folder:   its folder inside the download, such as ``MRPC``
+    files:    our splits to file names
+    columns:  columns of the task to those of the files, where they differ
+    header:   column names of files that have no header line
+    tests:    unlabelled files to the names of the submission files made from them
+    optional: splits that a download may lack
+    """
+
+    folder: str
+    files: Mapping[str, str] = field(default_factory=lambda: {"train": "train.tsv", "validation": "dev.tsv"})
+    columns: Mapping[str, str] = field(default_factory=dict)
+    header: tuple[str, ...] = ()
+    tests: Mapping[str, str] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Download:
+    """A folder with unpacked downloads, one folder a task (``--data-dir``)."""
+
+    path: str
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -59,17 +92,18 @@ class Task:
     """One task. Importing a declaration loads neither torch nor datasets.
 
     ``inputs`` names one text column, or two for pairs. ``labels`` lists the class names in the order
-    of their ids; empty means: found in the data, sorted. The first metric is the headline. ``revision``
-    is raised whenever the rows or the scoring of the task can change.
+    of their ids; empty means: found in the data, sorted. The first metric is the headline. ``layout`` says
+    how a download on disk keeps the task. ``revision`` is raised whenever the rows or the scoring can change.
     """
 
     name: str
     kind: Kind
-    source: Packaged | Files | Hub
+    source: Packaged | Files | Hub | Download
     inputs: tuple[str, ...]
     metrics: tuple[str, ...]
     labels: tuple[str, ...] = ()
     target: str = "label"
+    layout: Layout | None = None
     default_train_size: int | None = None
     description: str = ""
     licence: str = ""
@@ -88,8 +122,10 @@ class Task:
         match self.source:
             case Packaged(distribution=name):
                 return {"package": name}
-            case Hub(repo=repo, revision=revision):
-                return {"hub": repo, "revision": revision, **columns}
+            case Hub(repo=repo, revision=revision, config=config):
+                return {"hub": repo, "revision": revision, **({"config": config} if config else {}), **columns}
+            case Download(layout=layout):
+                return {"folder": layout.folder, **columns}
             case Files(path=path):
                 return {"file": Path(path).name, **columns}
 
@@ -122,7 +158,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Data:
-    """A loaded task: its splits (``train``, ``validation``, and ``selection`` where one is carved out)."""
+    """A loaded task: its splits ``train`` and ``validation``, further ones that are scored as well (such as
+    ``mismatched``), and ``selection`` where one is carved out of train."""
 
     task: Task
     splits: Mapping[str, Rows]

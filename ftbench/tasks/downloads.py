@@ -1,0 +1,66 @@
+"""Unpacked downloads, one folder a task, as GLUE's official script leaves them (``--data-dir``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftbench.errors import UsageError
+from ftbench.lookup import nearest
+from ftbench.tasks.encode import check_columns
+from ftbench.tasks.files import read_table
+from ftbench.types.task import Download, Layout, Task
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def read_download(task: Task, source: Download) -> tuple[dict[str, DataFrame], tuple[str, ...]]:
+    """A table for each split, with the columns of the task, and notes on what was left out.
+
+    Rows that end before their label (the official QQP has some) are left out, as in the hub's copy.
+    Raises UsageError: no such folder, a missing file or column, and what ``read_table`` raises.
+    """
+    layout, folder = source.layout, task_folder(task, source)
+    tables: dict[str, DataFrame] = {}
+    notes = []
+    for split, name in layout.files.items():
+        path = folder / name
+        if split in layout.optional and not path.exists():
+            notes.append(f"task '{task.name}' has no {name} in {layout.folder}/: its {split} rows are not scored")
+            continue
+        table = to_task_columns(read_table(path, layout.header), layout)
+        check_columns(task, list(table.columns), f"'{path}'")
+        whole = table[table[task.target] != ""]
+        if len(whole) and len(whole) < len(table):
+            notes.append(
+                f"task '{task.name}': {len(table) - len(whole)} of {len(table):,} rows of {name} have no label"
+            )
+            table = whole.reset_index(drop=True)
+        tables[split] = table
+    return tables, tuple(notes)
+
+
+def task_folder(task: Task, source: Download) -> Path:
+    """The task's folder, whatever its capitals. Raises UsageError naming what is there."""
+    root = Path(source.path).expanduser()
+    wanted = source.layout.folder
+    if not root.is_dir():
+        raise UsageError(f"--data-dir '{source.path}' is not a folder")
+    there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    found = next((name for name in there if name.lower() == wanted.lower()), None)
+    if found is None:
+        listed = ", ".join(there[:12]) or "no folders"
+        raise UsageError(
+            f"--data-dir '{source.path}' has no folder {wanted} for task '{task.name}'.{nearest(wanted, there)} "
+            f"It holds {listed}"
+        )
+    return root / found
+
+
+def to_task_columns(table: DataFrame, layout: Layout) -> DataFrame:
+    """The table with the task's names for its columns."""
+    names = {theirs: ours for ours, theirs in layout.columns.items() if theirs in table.columns}
+    return table.drop(columns=[c for c in names.values() if c in table.columns and c not in names]).rename(
+        columns=names
+    )
