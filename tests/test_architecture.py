@@ -37,7 +37,7 @@ MAY = {
     "__main__": {"cli"},
 }
 #: inside the table folders a file imports only these of its neighbours
-BASES = {"methods": {"method", "divergence"}}
+BASES = {"methods": {"method", "divergence", "noise"}}
 
 
 def files() -> list[Path]:

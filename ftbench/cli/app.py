@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, finetune, report
+from ftbench.cli import catalog, finetune, predict, report
 from ftbench.errors import FtbenchError, UsageError
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command("finetune")(finetune.finetune)
 app.command("report")(report.report)
+app.command("predict")(predict.predict)
 app.add_typer(catalog.app, name="list")
 app.command("doctor")(catalog.doctor)
 

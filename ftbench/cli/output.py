@@ -7,19 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftbench.reporting.render import render
+from ftbench.reporting.scores import scores_table
+from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
 from ftbench.types import Record
 
 
 def print_records(records: Sequence[Record], *, form: str = "rich", selection: str = "last") -> None:
-    """The table of the records; ``json`` adds each run with all its scores."""
-    table = runs_table(records, selection=selection)
+    """The tables of the records; ``json`` adds each run with all its scores, ``csv`` has the first table only."""
+    tables = {
+        "table": runs_table(records, selection=selection),
+        "scores": scores_table(records, selection=selection),
+        "sensitivity": sensitivity_table(records, selection=selection),
+    }
     if form == "json":
-        print(
-            json.dumps({"table": json.loads(render(table, "json")), "runs": [describe(r) for r in records]}, indent=2)
-        )
-    else:
-        print(render(table, form).rstrip("\n"))
+        shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}
+        print(json.dumps({**shown, "runs": [describe(r) for r in records]}, indent=2))
+        return
+    wanted = [table for table in tables.values() if table][: 1 if form == "csv" else None]
+    print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))
 
 
 def describe(record: Record) -> dict[str, Any]:

@@ -20,6 +20,7 @@ METHODS = {
     "std": "ftbench.methods.std:Std",
     "std++": "ftbench.methods.std_plus_plus:StdPlusPlus",
     "r3f": "ftbench.methods.r3f:R3F",
+    "r4f": "ftbench.methods.r4f:R4F",
 }
 
 

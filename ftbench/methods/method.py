@@ -117,6 +117,9 @@ class Method:
     def after_step(self, backbone: Backbone, step: int) -> None:
         """Every optimizer step, weights updated."""
 
+    def finish(self, backbone: Backbone) -> None:
+        """Once, after the last evaluation: leave a plain model, whose predictions are the same."""
+
     def state_dict(self) -> dict[str, Tensor]:
         """State to keep in a checkpoint, by name."""
         return {}

@@ -128,6 +128,11 @@ class Group:
         return choose(scored, key=lambda pair: pair[0])[1]
 
 
+def unique(records: Iterable[Record]) -> list[Record]:
+    """Each run once: merged stores hold a run twice."""
+    return list({record.result.spec.id: record for record in reversed(list(records))}.values())[::-1]
+
+
 def to_cells(records: Iterable[Record], selection: str) -> tuple[list[Cell], list[Cell]]:
     """Arms and references. Whatever differs in more than its seeds lands in another cell."""
     arms: dict[str, list[Record]] = {}

@@ -32,7 +32,6 @@ _WIDE = 120
 #: another value, other rows: these are set apart by a blank line
 _ROWS = ("task", *ROW_AXES, "data", "weights", "task_revision")
 _NARROWEST = 100  # of a text that does not go to a terminal
-_SCORES = ("mean", "sd", "median", "max")
 _FOLD = 16  # names are folded to this width, not further
 _HASHES = ("data", "weights")
 
@@ -46,10 +45,6 @@ def render(table: Table, form: str, console: Console | None = None) -> str:
 
 
 # ------------------------------------------------------------------------------------------ for people
-
-
-def _score(value: Any) -> str:
-    return f"{value:.3f}"
 
 
 def _memory(value: Any) -> str:
@@ -70,11 +65,13 @@ def _signed(value: float) -> str:
 
 
 _HUMAN: dict[str, Callable[[Any], str]] = {
-    **dict.fromkeys(_SCORES, _score),
+    **dict.fromkeys(SETTINGS, lambda value: f"{value:g}" if isinstance(value, float) else str(value)),
     **dict.fromkeys(_HASHES, lambda value: str(value)[:8]),
     **dict.fromkeys(("cost", "memory_ratio"), lambda value: f"{value:.2f}x"),
     "memory": _memory,
     "seconds": lambda value: f"{value:.1f} s",
+    "forward": lambda value: f"{value:g}",
+    "within_point": lambda value: f"{value:.0%}",
 }
 
 
@@ -87,7 +84,7 @@ def _cell(row: Row, key: str, gap: str = " ") -> str:
         return "all" if key == "train_size" else DASH
     if key in _HUMAN:
         return _HUMAN[key](value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _people_columns(table: Table) -> list[Column]:

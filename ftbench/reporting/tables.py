@@ -16,6 +16,7 @@ from ftbench.reporting.cells import (
     Group,
     by_rows,
     to_cells,
+    unique,
     varying,
 )
 from ftbench.reporting.notes import notes_for
@@ -36,13 +37,11 @@ def runs_table(records: Sequence[Record], *, selection: str = "last") -> Table:
 
     A row may hold ``"style": "reference"``, or ``"style": "best"`` for the best mean of a group whose std learned.
     """
-    unique: dict[str, Record] = {}
-    for record in records:
-        unique.setdefault(record.result.spec.id, record)  # merged stores hold a run twice: it is one run
+    runs = unique(records)
     title = f"Validation scores, {selection} weights"
-    if not unique:
+    if not runs:
         return Table(title, (Column("task", "task", numeric=False), *_MEASURES), (), ("No runs to show.",))
-    arms, references = to_cells(unique.values(), selection)
+    arms, references = to_cells(runs, selection)
     settings = varying([*references, *arms])
     rows: list[dict[str, Any]] = []
     all_groups: list[Group] = []
@@ -53,7 +52,7 @@ def runs_table(records: Sequence[Record], *, selection: str = "last") -> Table:
     labels = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
     texts = {"task", "model", "precision", "passes", "batching", *VERSIONS}
     columns = tuple(Column(key, labels[key], numeric=key not in texts) for key in settings)
-    notes = notes_for(list(unique.values()), [*references, *arms], all_groups, rows, selection)
+    notes = notes_for(runs, [*references, *arms], all_groups, rows, selection)
     return Table(title, columns + _MEASURES, tuple(rows), tuple(notes))
 
 

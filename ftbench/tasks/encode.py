@@ -38,7 +38,7 @@ def to_data(task: Task, tables: Mapping[str, DataFrame], where: str, names: tupl
         check_columns(task, list(table.columns), place)
         if not len(table):
             raise UsageError(f"{place} has no rows")
-        texts[split] = tuple(_cells(table[column], column, place) for column in task.inputs)
+        texts[split] = tuple(text_cells(table[column], column, place) for column in task.inputs)
         raw[split] = _named(task, _labels(table[task.target], task.target, place), place)
     if len(raw["train"]) < FEWEST_ROWS:
         raise UsageError(f"{where} has {len(raw['train'])} rows to train on: expected at least {FEWEST_ROWS}")
@@ -62,14 +62,20 @@ def to_data(task: Task, tables: Mapping[str, DataFrame], where: str, names: tupl
 
 def check_columns(task: Task, columns: Sequence[Any], where: str) -> None:
     """Raises UsageError for a text or label column that is not there; names those that are."""
+    check_texts(task.inputs, columns, where)
+    check_texts((task.target,), columns, where, what="label")
+
+
+def check_texts(wanted: Sequence[str], columns: Sequence[Any], where: str, what: str = "text") -> None:
+    """Raises UsageError for a column that is not there; names those that are."""
     known = [str(column) for column in columns]
-    for what, wanted in [*(("text", name) for name in task.inputs), ("label", task.target)]:
-        if wanted not in known:
+    for name in wanted:
+        if name not in known:
             listed = ", ".join(known)
-            raise UsageError(f"{where} has no {what} column '{wanted}'.{nearest(wanted, known)} Columns: {listed}")
+            raise UsageError(f"{where} has no {what} column '{name}'.{nearest(name, known)} Columns: {listed}")
 
 
-def _cells(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
+def text_cells(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
     """A column as texts: nothing becomes "", 3.0 becomes "3". Raises UsageError for lists, bytes and the like."""
     cells = []
     for number, (value, missing) in enumerate(zip(column, column.isna(), strict=True), start=1):
@@ -86,7 +92,7 @@ def _cells(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
 
 def _labels(column: Series[Any], name: str, where: str) -> list[str]:
     """The label column as stripped texts, (n,). Raises UsageError for rows without a label."""
-    labels = [text.strip() for text in _cells(column, name, where)]
+    labels = [text.strip() for text in text_cells(column, name, where)]
     empty = [number for number, text in enumerate(labels, start=1) if not text]
     if empty:
         raise UsageError(f"{where}: {len(empty)} rows have no label in column '{name}', the first is row {empty[0]}")

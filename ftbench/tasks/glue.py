@@ -55,6 +55,7 @@ GLUE = (
             "CoLA",
             header=("source", "label", "mark", "sentence"),
             tests={"test.tsv": "CoLA.tsv"},
+            ids=True,
         ),
         ("sentence",),
         ("unacceptable", "acceptable"),
@@ -65,7 +66,7 @@ GLUE = (
     ),
     _glue(
         "sst2",
-        Layout("SST-2", tests={"test.tsv": "SST-2.tsv"}),
+        Layout("SST-2", tests={"test.tsv": "SST-2.tsv"}, ids=True),
         ("sentence",),
         ("negative", "positive"),
         ("accuracy",),
@@ -79,6 +80,7 @@ GLUE = (
             "MRPC",
             columns={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"},
             tests={"test.tsv": "MRPC.tsv"},
+            ids=True,
         ),
         ("sentence1", "sentence2"),
         ("not_equivalent", "equivalent"),
@@ -89,7 +91,7 @@ GLUE = (
     ),
     _glue(
         "qqp",
-        Layout("QQP", columns={"label": "is_duplicate"}, tests={"test.tsv": "QQP.tsv"}),
+        Layout("QQP", columns={"label": "is_duplicate"}, tests={"test.tsv": "QQP.tsv"}, ids=True),
         ("question1", "question2"),
         ("not_duplicate", "duplicate"),
         ("accuracy", "f1"),
@@ -150,7 +152,7 @@ GLUE = (
     ),
     _glue(
         "wnli",
-        Layout("WNLI", tests={"test.tsv": "WNLI.tsv"}),
+        Layout("WNLI", tests={"test.tsv": "WNLI.tsv"}, ids=True),
         ("sentence1", "sentence2"),
         ("not_entailment", "entailment"),
         ("accuracy",),

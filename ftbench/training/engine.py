@@ -15,6 +15,7 @@
         after_step                               every optimizer step                    (method hook)
         watch                                    log, evaluate, checkpoint, stop
     state_dict / load_state_dict                 at a checkpoint                         (method hook)
+    finish                                       once, on the trained weights            (method hook)
 
 Weights are float32, autocast decides what a pass computes in. Losses are means over the whole batch,
 however it is cut into micro-batches. Because every micro-batch seeds its own random numbers, a method's

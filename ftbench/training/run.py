@@ -66,7 +66,11 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
         result = Result(spec=spec, status="diverged", facts=_facts(training, data, tokens), error=str(error))
         return Outcome(result, meter.cost, training.state.history)
     meter.record_peak()
-    return _outcome(training, watch, data, tokens)
+    outcome = _outcome(training, watch, data, tokens)
+    training.backbone.model.eval()
+    for method in training.methods:
+        method.finish(training.backbone)
+    return outcome
 
 
 def apply_perturbations(spec: RunSpec, data: Data) -> Data:

@@ -59,6 +59,7 @@ class Layout:
     columns:  columns of the task to those of the files, where they differ
     header:   column names of files that have no header line
     tests:    unlabelled files to the names of the submission files made from them
+    ids:      labels in the files are ids, not names
     optional: splits that a download may lack
     """
 
@@ -67,6 +68,7 @@ class Layout:
     columns: Mapping[str, str] = field(default_factory=dict)
     header: tuple[str, ...] = ()
     tests: Mapping[str, str] = field(default_factory=dict)
+    ids: bool = False
     optional: tuple[str, ...] = ()
 
 

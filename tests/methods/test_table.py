@@ -14,7 +14,7 @@ from ftbench.methods import METHODS, make, method_class, parse_stack
 from ftbench.methods.method import Method
 from ftbench.types import MethodSpec
 
-NOT_METHODS = {"__init__", "method", "divergence"}
+NOT_METHODS = {"__init__", "method", "divergence", "noise"}
 
 
 def test_every_file_of_the_folder_is_in_the_table() -> None:
@@ -84,7 +84,7 @@ def test_std_plus_plus_does_not_stack(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("r3ff", r"unknown method 'r3ff'\. Did you mean 'r3f'\? Known: r3f, std, std\+\+"),
+        ("r3ff", r"unknown method 'r3ff'\. Did you mean 'r3f'\? Known: r3f, r4f, std, std\+\+"),
         ("R3F", r"unknown method 'R3F'\. Did you mean 'r3f'\?"),
         ("r3f:wight=1", r"r3f has no field 'wight'\. Did you mean 'weight'\? Known: detach, dropout, eps, noise"),
         ("r3f+r3f:weight=2", "method 'r3f' is given twice"),

@@ -1,0 +1,120 @@
+"""``ftbench predict``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ftbench.cli import options as flags
+from ftbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+WRITERS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def predict(
+    run: Annotated[str, typer.Argument(help="A run's folder (trained with --save-model), a model folder or a hub id.")],
+    file: Annotated[Path, typer.Argument(help="The table to predict for: CSV, TSV, JSONL or Parquet.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write (.csv, .tsv, .jsonl, .parquet) [stdout as CSV]."),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Text column; twice, or A,B, for pairs [those trained on].")
+    ] = None,
+    glue: Annotated[
+        bool,
+        typer.Option(
+            "--glue", help="FILE is an official GLUE test file: write the submission file into the folder --output [.]."
+        ),
+    ] = False,
+    task: Annotated[str | None, typer.Option(help="The task of a model that ftbench did not train.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of a row [as trained, else 128].", min=4)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
+) -> None:
+    """Use a trained model: a label and probabilities for every row of a table.
+
+    The table's columns are kept; `prediction` and `probability_<label>` are added (a regression has `prediction` only).
+
+    Examples:
+
+        ftbench finetune --task reviews.csv --text review --label stars --save-model best
+
+        ftbench predict runs/reviews/std-seed0-1a2b3c4d5e6f new.csv --output labelled.csv
+
+        ftbench predict runs glue_data/MRPC/test.tsv --glue --output submission
+    """
+    from ftbench.runs import predict as work
+    from ftbench.tasks import resolve
+    from ftbench.training.predict import predict_texts
+
+    if not glue and output is not None:
+        _require_writable(output, file)
+    trained = work.find_trained(run, revision, resolve(task) if task else None)
+    declared = resolve(task) if task else trained.task
+    if glue and (declared is None or declared.layout is None):
+        raise UsageError("--glue: the model was not trained on a GLUE task; say which with --task")
+    table, texts = work.read_new(file, trained, flags.flatten(text))
+    predicted = predict_texts(
+        trained.checkpoint,
+        texts,
+        max_length=max_length or trained.max_length,
+        precision=trained.precision,
+        device=device,
+    )
+    if predicted.truncated:
+        print(f"{predicted.truncated} of {len(table)} rows were cut (--max-length)", file=sys.stderr)
+    labels = work.task_labels(predicted.labels, declared)
+    if glue and declared is not None:
+        name, content = work.submission(file, table, predicted, labels, declared)
+        _write_text((output or Path()) / name, content)
+        return
+    _write(work.with_predictions(table, predicted, labels), output, as_json=json)
+
+
+def _require_writable(output: Path, file: Path) -> None:
+    """Raises UsageError for an unknown kind of file, and before the table to read is overwritten."""
+    flags.one_of(output.suffix.lower() or output.name, WRITERS, "kind of --output")
+    if output.exists() and file.exists() and output.samefile(file):
+        raise UsageError(f"--output '{output}' is the table to read: give another name")
+
+
+def _write(table: DataFrame, output: Path | None, *, as_json: bool) -> None:
+    if output is None:
+        text = _jsonl(table) if as_json else table.to_csv(index=False)
+        sys.stdout.write(text)
+        return
+    kind = output.suffix.lower()
+    if kind == ".parquet":
+        import io
+
+        sink = io.BytesIO()
+        table.to_parquet(sink, index=False)
+        _write_bytes(output, sink.getvalue())
+    elif kind == ".jsonl":
+        _write_text(output, _jsonl(table))
+    else:
+        _write_text(output, table.to_csv(index=False, sep="\t" if kind == ".tsv" else ","))
+
+
+def _jsonl(table: DataFrame) -> str:
+    return table.to_json(orient="records", lines=True, force_ascii=False)
+
+
+def _write_text(path: Path, text: str) -> None:
+    _write_bytes(path, text.encode("utf-8", "surrogatepass"))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    from ftbench.runs.files import write_atomic
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content)
+    print(f"wrote {path}", file=sys.stderr)

@@ -1,0 +1,172 @@
+"""Which trained model a word names, and the table that it is used on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftbench.errors import UsageError
+from ftbench.models.locate import Checkpoint, locate
+from ftbench.runs.store import read
+from ftbench.tasks import TASKS
+from ftbench.tasks.downloads import to_task_columns
+from ftbench.tasks.encode import check_texts, text_cells
+from ftbench.tasks.files import read_table
+from ftbench.types import RunSpec, Task
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from ftbench.training.predict import Predicted
+
+DEFAULT_LENGTH = 128
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what it was trained on; ``spec`` is None for one that ftbench did not train."""
+
+    checkpoint: Checkpoint
+    task: Task | None
+    columns: tuple[str, ...]
+    spec: RunSpec | None = None
+
+    @property
+    def max_length(self) -> int:
+        return self.spec.max_length if self.spec else DEFAULT_LENGTH
+
+    @property
+    def precision(self) -> str:
+        return self.spec.precision if self.spec else "fp32"
+
+
+def find_trained(name: str, revision: str | None = None, task: Task | None = None) -> Trained:
+    """The model of a run's folder, of the only run with weights below a folder, of a model folder or of the hub.
+
+    Raises UsageError for a run that kept no weights (with the command that keeps them) and for a folder with
+    several such runs.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or (folder / "config.json").exists():
+        parent = folder.parent
+        if folder.name == "model" and (parent / "result.json").exists():
+            return _of_run(parent)
+        return Trained(locate(name, revision), task, task.inputs if task else ())
+    if (folder / "result.json").exists():
+        return _of_run(folder)
+    kept = sorted(path.parents[1] for path in folder.rglob("model/config.json"))
+    if len(kept) == 1:
+        return _of_run(kept[0])
+    if not kept:
+        raise UsageError(
+            f"no run with weights in '{name}': fine-tune with --save-model best, or give a model's folder or hub id"
+        )
+    shown = "".join(f"\n  {path}" for path in kept[:10]) + ("\n  …" if len(kept) > 10 else "")
+    raise UsageError(f"'{name}' has {len(kept)} runs with weights: name one of{shown}")
+
+
+def _of_run(folder: Path) -> Trained:
+    try:
+        spec = read(folder).result.spec
+    except ValueError as error:
+        raise UsageError(f"run '{folder}' cannot be read: {error}") from error
+    if not (folder / "model").is_dir():
+        raise UsageError(f"run '{folder}' kept no weights. This trains it again and keeps them: {_command(folder)}")
+    columns = tuple(spec.source.get("text", ()))
+    task = TASKS.get(spec.task)
+    return Trained(locate(str(folder / "model")), task, columns or (task.inputs if task else ()), spec)
+
+
+def _command(folder: Path) -> str:
+    """The command that made the run, with ``--save-model all``."""
+    try:
+        command = json.loads((folder / "environment.json").read_text())["command"]
+    except (OSError, ValueError, KeyError, TypeError):
+        command = ["ftbench", "finetune"]
+    return shlex.join([*map(str, command), "--save-model", "all"])
+
+
+def read_new(
+    path: Path, trained: Trained, columns: Sequence[str] = ()
+) -> tuple[DataFrame, tuple[tuple[str, ...], ...]]:
+    """The table to predict for, and its texts, one tuple for each input column.
+
+    columns: the text columns, where they are not those that the model was trained on. The official files of
+    a declared task may keep their own column names.
+    Raises UsageError for a file that cannot be read, is empty or lacks a text column.
+    """
+    layout = trained.task.layout if trained.task else None
+    header = layout.header if layout and path.name in layout.files.values() else ()
+    table = read_table(path, header).rename(columns=str)
+    named = to_task_columns(table, layout) if layout and not columns else table
+    wanted = tuple(columns) or trained.columns
+    if not wanted:
+        listed = ", ".join(table.columns)
+        raise UsageError(f"which column of '{path}' holds the text? Say it with --text COLUMN. Columns: {listed}")
+    check_texts(wanted, list(named.columns), f"'{path}'")
+    if not len(table):
+        raise UsageError(f"'{path}' has no rows")
+    return table, tuple(text_cells(named[column], column, f"'{path}'") for column in wanted)
+
+
+def with_predictions(table: DataFrame, predicted: Predicted, labels: Sequence[str]) -> DataFrame:
+    """The table with ``prediction``, and ``probability_<label>`` for each class, as its last columns."""
+    out = table.copy()
+    if predicted.probabilities is None:
+        out["prediction"] = predicted.values
+        return out
+    out["prediction"] = [labels[i] for i in predicted.values]
+    for i, label in enumerate(labels):
+        out[f"probability_{label}"] = predicted.probabilities[:, i].round(6)
+    return out
+
+
+def task_labels(names: Sequence[str], task: Task | None) -> list[str]:
+    """A model's class names in the words of the task: by name whatever the case, by order for ``LABEL_0`` and the like.
+
+    Raises UsageError where they are not the same names.
+    """
+    if task is None or not task.labels:
+        return list(names)
+    known = {_plain(label): label for label in task.labels}
+    if all(_plain(name) in known for name in names) and len(names) == len(known):
+        return [known[_plain(name)] for name in names]
+    generic = all(name.upper() == f"LABEL_{i}" for i, name in enumerate(names))
+    if generic and len(names) == len(known):
+        return list(task.labels)
+    raise UsageError(
+        f"the model's classes are {', '.join(names)}; task '{task.name}' has {', '.join(task.labels)}: "
+        "they cannot be matched"
+    )
+
+
+def _plain(label: str) -> str:
+    return label.lower().replace("-", "_").replace(" ", "_")
+
+
+def submission(
+    path: Path, table: DataFrame, predicted: Predicted, labels: Sequence[str], task: Task
+) -> tuple[str, str]:
+    """Name and content of the file that GLUE's server scores: index and prediction, tab-separated.
+
+    Labels are as in the official files, by name or by id; STS-B's scores are kept within 0 to 5.
+    Raises UsageError for a file that is none of the task's test files.
+    """
+    layout = task.layout
+    if layout is None or path.name not in layout.tests:
+        known = ", ".join(layout.tests) if layout else "none"
+        raise UsageError(f"--glue: '{path.name}' is no test file of task '{task.name}'. Expected {known}")
+    index = [str(i) for i in (table["index"] if "index" in table.columns else range(len(table)))]
+    values: list[Any]
+    if predicted.probabilities is None:
+        values = [f"{min(5.0, max(0.0, value)):.3f}" for value in predicted.values]
+    elif layout.ids:
+        values = [task.labels.index(labels[i]) for i in predicted.values]
+    else:
+        values = [labels[i] for i in predicted.values]
+    lines = ["index\tprediction", *(f"{i}\t{value}" for i, value in zip(index, values, strict=True))]
+    return layout.tests[path.name], "\n".join(lines) + "\n"
