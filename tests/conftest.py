@@ -1,7 +1,7 @@
 """Shared fixtures: tiny models and tasks that train in a fraction of a second, built offline.
 
 tiny_model     folder of a random tiny BERT (hidden 32, 2 layers, dropout 0.1) with its tokenizer
-tiny_family    name -> folder: "bert", "roberta", "gpt2", "distilbert", "bart", "electra", "albert"
+tiny_family    name -> folder of any family that ``tiny_config`` knows, by transformers' name: "bert", "gpt2" ...
 tiny_data      (n_train, n_validation, classes) -> Data whose words give the label away
 tiny_folder    the same rows as a folder with train.csv and validation.csv (columns text, label)
 make_spec      (data, model folder, **fields) -> RunSpec
@@ -121,7 +121,11 @@ def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 def tiny_tokenizer(family: str) -> Any:
-    """A WordPiece tokenizer over ``WORDS``; GPT-2's has no special tokens around the text and pads left."""
+    """A WordPiece tokenizer over ``WORDS``, with special tokens, token types and padding as the family has them.
+
+    T5 ends its texts, Llama begins them, GPT-2 and Qwen do neither. GPT-2 and Llama pad left, and
+    Llama has no pad token.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -130,62 +134,76 @@ def tiny_tokenizer(family: str) -> Any:
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    typed = family in ("bert", "electra", "albert")
-    if family != "gpt2":
+    typed = family in ("bert", "electra", "albert", "deberta", "deberta-v2")
+    first, last = {"t5": ("", "[SEP]"), "llama": ("[CLS]", "")}.get(family, ("[CLS]", "[SEP]"))
+    if family not in ("gpt2", "qwen2", "qwen3"):
         second = "1" if typed else "0"
+        one, two = [first, "$A", last], [f"$B:{second}", last and f"{last}:{second}"]
         tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]",
-            pair=f"[CLS] $A [SEP] $B:{second} [SEP]:{second}",
-            special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+            single=list(filter(None, one)),
+            pair=list(filter(None, one + two)),
+            special_tokens=[(token, vocabulary[token]) for token in (first, last) if token],
         )
+    if family == "llama":
+        names = {"unk": "[UNK]", "bos": "[CLS]", "eos": "[SEP]"}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=SIZES["positions"] - 2,  # RoBERTa's positions start behind the padding
         model_input_names=["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"],
-        padding_side="left" if family == "gpt2" else "right",
+        padding_side="left" if family in ("gpt2", "llama") else "right",
         **{f"{key}_token": token for key, token in names.items()},
     )
+
+
+def _tiny_fields(family: str) -> dict[str, Any]:
+    """What a family calls the sizes otherwise, or needs besides them; None takes a usual field away."""
+    width, layers, heads = SIZES["width"], SIZES["layers"], SIZES["heads"]
+    deberta = {"relative_attention": True, "position_biased_input": False, "type_vocab_size": 0}
+    grouped = {"num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3}
+    table: dict[str, dict[str, Any]] = {
+        "albert": {"embedding_size": 16},
+        "electra": {"embedding_size": 16},
+        "deberta": deberta | {"pos_att_type": ["c2p", "p2c"]},
+        "deberta-v2": deberta
+        | {"pos_att_type": "p2c|c2p", "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True},
+        "modernbert": {"local_attention": 8, "bos_token_id": 2, "cls_token_id": 2}
+        | {"eos_token_id": 3, "sep_token_id": 3},
+        "distilbert": {"dim": width, "n_layers": layers, "n_heads": heads, "hidden_dim": 2 * width}
+        | {"hidden_size": None, "num_hidden_layers": None, "num_attention_heads": None},
+        "bart": {"d_model": width, "encoder_layers": layers, "decoder_layers": 1, "init_std": SIZES["std"]}
+        | {"encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": width}
+        | {"decoder_ffn_dim": width, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
+        | {"scale_embedding": True, "hidden_size": None, "num_attention_heads": None},
+        "t5": {"d_model": width, "d_kv": width // heads, "d_ff": 2 * width, "num_layers": layers, "num_heads": heads}
+        | {"num_decoder_layers": 1, "eos_token_id": 3, "decoder_start_token_id": 0, "hidden_size": None}
+        | {"num_hidden_layers": None, "num_attention_heads": None, "max_position_embeddings": None},
+        "llama": grouped | {"pad_token_id": None},
+        "qwen2": grouped,
+        "qwen3": grouped | {"head_dim": 16},
+        "gpt2": {"n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": SIZES["positions"]}
+        | {"bos_token_id": 3, "eos_token_id": 3, "hidden_size": None, "num_hidden_layers": None}
+        | {"num_attention_heads": None, "max_position_embeddings": None, "intermediate_size": None},
+    }
+    return table.get(family, {})
 
 
 def tiny_config(family: str, **changes: Any) -> Any:
     """A configuration of ``SIZES`` in the words of each family."""
     from transformers import AutoConfig
 
-    width, layers, heads = SIZES["width"], SIZES["layers"], SIZES["heads"]
     usual = {
         "vocab_size": SIZES["vocab"],
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": 2 * width,
+        "hidden_size": SIZES["width"],
+        "num_hidden_layers": SIZES["layers"],
+        "num_attention_heads": SIZES["heads"],
+        "intermediate_size": 2 * SIZES["width"],
         "max_position_embeddings": SIZES["positions"],
         "initializer_range": SIZES["std"],
         "pad_token_id": 0,
     }
-    if family == "gpt2":
-        usual = {
-            "vocab_size": SIZES["vocab"],
-            "n_embd": width,
-            "n_layer": layers,
-            "n_head": heads,
-            "n_positions": SIZES["positions"],
-            "initializer_range": SIZES["std"],
-            "pad_token_id": 0,
-            "bos_token_id": 3,
-            "eos_token_id": 3,
-        }
-    if family == "bart":
-        usual |= {"d_model": width, "encoder_layers": layers, "decoder_layers": 1, "init_std": SIZES["std"]}
-        usual |= {"encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": width}
-        usual |= {"decoder_ffn_dim": width, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
-        usual |= {"scale_embedding": True}
-        usual = {k: v for k, v in usual.items() if k not in ("hidden_size", "num_attention_heads")}
-    if family == "distilbert":
-        usual |= {"dim": width, "n_layers": layers, "n_heads": heads, "hidden_dim": 2 * width}
-        usual = {k: v for k, v in usual.items() if k not in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
-    if family in ("electra", "albert"):
-        usual |= {"embedding_size": 16}
-    return AutoConfig.for_model(family, **(usual | changes))
+    fields = usual | _tiny_fields(family)
+    kept = {name: value for name, value in fields.items() if value is not None or name == "pad_token_id"}
+    return AutoConfig.for_model(family, **(kept | changes))
 
 
 def save_tiny(folder: Path, family: str, *, dtype: str = "float32", seed: int = 7, **changes: Any) -> Path:

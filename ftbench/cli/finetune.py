@@ -69,6 +69,13 @@ def finetune(
             help="Share of training labels flipped to another class; a comma list is an axis.", rich_help_panel=ROWS
         ),
     ] = None,
+    imbalance: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of the rarest class over those of the most frequent one; a comma list is an axis.",
+            rich_help_panel=ROWS,
+        ),
+    ] = None,
     data_seeds: Annotated[
         str, typer.Option(help="Seeds of the rows drawn and the labels flipped.", rich_help_panel=ROWS)
     ] = "0",
@@ -160,6 +167,7 @@ def finetune(
             "lr": flags.parse_axis(lr, float, "--lr", "a number such as 5e-5"),
             "batch_size": flags.parse_axis(batch_size, int, "--batch-size", "a whole number above 0"),
             "train_size": flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all"),
+            "imbalance": flags.parse_axis(imbalance, float, "--imbalance", "a fraction such as 0.1"),
             "label_noise": flags.parse_axis(label_noise, float, "--label-noise", "a share such as 0.2"),
         }
     )

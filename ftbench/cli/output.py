@@ -10,6 +10,7 @@ from ftbench.reporting.render import render
 from ftbench.reporting.scores import scores_table
 from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
+from ftbench.reporting.variance import variance_table
 from ftbench.types import Record
 
 
@@ -19,6 +20,7 @@ def print_records(records: Sequence[Record], *, form: str = "rich", selection: s
         "table": runs_table(records, selection=selection),
         "scores": scores_table(records, selection=selection),
         "sensitivity": sensitivity_table(records, selection=selection),
+        "spread": variance_table(records, selection=selection),
     }
     if form == "json":
         shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}

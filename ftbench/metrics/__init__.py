@@ -1,4 +1,7 @@
-"""What is measured: a name to a function of (predictions (n,), targets (n,)) that gives one float."""
+"""What is measured: a name to a function of (predictions (n,), targets (n,)) that gives one float.
+
+The metrics of ``CALIBRATION`` take probabilities (n, classes) in the place of predictions.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ftbench.metrics.classification import accuracy, f1, macro_f1, matthews
+from ftbench.metrics.calibration import brier, ece
+from ftbench.metrics.classification import accuracy, balanced_accuracy, f1, macro_f1, matthews
 from ftbench.metrics.regression import mse, pearson, spearman
 
 Metric = Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], float]
 
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "brier": brier,
+    "ece": ece,
     "f1": f1,
     "macro_f1": macro_f1,
     "matthews": matthews,
@@ -23,4 +30,7 @@ METRICS: dict[str, Metric] = {
 }
 
 #: Of every other metric, more is better.
-LOWER_IS_BETTER: frozenset[str] = frozenset({"mse"})
+LOWER_IS_BETTER: frozenset[str] = frozenset({"mse", "ece", "brier"})
+
+#: scores of probabilities, taken of every classification beside its task's metrics
+CALIBRATION: tuple[str, ...] = ("ece", "brier")

@@ -14,6 +14,12 @@ def accuracy(predictions: Array, targets: Array) -> float:
     return float(np.mean(np.asarray(predictions) == np.asarray(targets)))
 
 
+def balanced_accuracy(predictions: Array, targets: Array) -> float:
+    """Mean over the classes among the targets of the share of their rows that is predicted right, 0 to 1."""
+    predictions, targets = np.asarray(predictions), np.asarray(targets)
+    return float(np.mean([np.mean(predictions[targets == label] == label) for label in np.unique(targets)]))
+
+
 def f1(predictions: Array, targets: Array) -> float:
     """F1 = 2 TP / (2 TP + FP + FN) of class 1, of two; 0 to 1, 0 where no row is or is said to be of class 1.
 

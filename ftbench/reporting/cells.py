@@ -19,8 +19,8 @@ from ftbench.types import Record, RunSpec
 
 #: fields of RunSpec that a user sets; a column each where they vary. The first ones decide the rows.
 ROW_AXES = {
-    "model": "model", "train_size": "train", "label_noise": "noise", "select_on": "select", "limit": "limit",
-    "max_length": "length",
+    "model": "model", "train_size": "train", "imbalance": "imbal.", "label_noise": "noise", "select_on": "select",
+    "limit": "limit", "max_length": "length",
 }  # fmt: skip
 RECIPE_AXES = {
     "lr": "lr", "steps": "steps", "batch_size": "batch", "precision": "precision", "passes": "passes",

@@ -53,6 +53,7 @@ def notes_for(
     notes += (
         _length_notes(finished)
         + _term_notes(arms)
+        + _noise_notes(arms)
         + _cost_notes(finished)
         + _version_notes(cells)
         + _failure_notes(records)
@@ -108,6 +109,22 @@ def _term_notes(arms: list[Cell]) -> list[str]:
         if shown:
             lines[f"{cell.method} ({where}): {shown}."] = None
     return [f"Terms, mean over the run: {line}" for line in list(lines)[:6]]
+
+
+def _noise_notes(arms: list[Cell]) -> list[str]:
+    """What the arms did with wrong labels, over all their runs."""
+    lines = []
+    for cell in arms:
+        facts = [record.result.facts for record in cell.ok if record.result.facts.get("flipped")]
+        if flipped := sum(found["flipped"] for found in facts):
+            fitted, recovered = (sum(found[f"flipped_{what}"] for found in facts) for what in ("fitted", "recovered"))
+            settings = ", ".join(f"{ROW_AXES[key]} {cell.setting(key)}" for key in varying(arms) if key in ROW_AXES)
+            where = ", ".join(filter(None, (cell.spec.task, settings)))
+            lines.append(f"{cell.method} ({where}) {fitted / flipped:.0%} and {recovered / flipped:.0%}")
+    if not lines:
+        return []
+    more = f"; and {len(lines) - 8} more arms" if len(lines) > 8 else ""
+    return [f"Wrong training labels learned, and seen through (the true one predicted): {'; '.join(lines[:8])}{more}."]
 
 
 def _cost_notes(finished: list[Record]) -> list[str]:

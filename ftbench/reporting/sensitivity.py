@@ -25,7 +25,9 @@ def sensitivity_table(records: Sequence[Record], *, selection: str = "last") -> 
     arms, _ = to_cells(unique(records), selection)
     families: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in arms:
-        families.setdefault((*cell.spec.rows_key(), cell.spec.engine_revision, cell.spec.methods), []).append(cell)
+        families.setdefault(
+            (*cell.spec.rows_key(), cell.spec.engine_revision, cell.method, cell.setting("method_revision")), []
+        ).append(cell)
     swept = [cells for cells in families.values() if len(cells) > 1]
     if not swept:
         return None

@@ -23,6 +23,8 @@ from ftbench.types import Data, Record, RunSpec
 
 #: raised whenever a change in training or evaluation can move a number
 ENGINE_REVISION = 1
+#: fields of RunSpec whose rows or labels the data seed draws
+DRAWN = ("imbalance", "train_size", "label_noise", "select_on", "limit")
 log = logging.getLogger(__name__)
 Stage = Callable[[Sequence[Record]], list[RunSpec]]
 
@@ -90,7 +92,7 @@ def _specs(request: Request, arms: Sequence[Stack]) -> list[RunSpec]:
 
 def _draw(base: Mapping[str, Any], data_seed: int) -> int:
     """The data seed, or 0 where nothing is drawn with it: else one run would be counted several times."""
-    return data_seed if any(base.get(key) for key in ("train_size", "label_noise", "select_on", "limit")) else 0
+    return data_seed if any(base.get(key) for key in DRAWN) else 0
 
 
 def _settings(request: Request) -> list[dict[str, Any]]:
@@ -118,8 +120,7 @@ def _fields(request: Request, data: Data, model: Checkpoint, chosen: dict[str, A
 
 def _train_rows(data: Data, fields: Mapping[str, Any]) -> int:
     """How many rows are trained on; refuses sizes and fractions that the task cannot give."""
-    names = ("train_size", "limit", "label_noise", "select_on")
-    asked: dict[str, Any] = {name: fields[name] for name in names if name in fields}
+    asked: dict[str, Any] = {name: fields[name] for name in DRAWN if name in fields}
     RunSpec(kind="reference", task=data.task.name, data="", weights="", **asked)  # refuses what no run can have
     return len(perturb(data, data_seed=0, **asked).splits["train"])
 
@@ -138,7 +139,7 @@ def _identity(data: Data, model: Checkpoint) -> dict[str, Any]:
 
 def _references(request: Request) -> list[RunSpec]:
     """One reference run for each set of rows, whatever the recipe."""
-    kept = ("train_size", "label_noise", "select_on", "limit", "max_length")
+    kept = (*DRAWN, "max_length")
     specs: list[RunSpec] = []
     for base, data_seed in itertools.product(_settings(request), request.data_seeds):
         fields = {**{k: base[k] for k in kept if k in base}, "engine_revision": base["engine_revision"]}

@@ -1,4 +1,4 @@
-"""Rows made scarcer or noisier: subsets, flipped labels, a selection split, a limit. Pure and seeded."""
+"""Rows made scarcer, less balanced or noisier: subsets, flipped labels, a selection split, a limit. Pure and seeded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from ftbench.tasks.splits import random_or_stratified
 from ftbench.types.task import Data, Rows
 
 #: One stream of draws for each purpose: asking for noise must not change which rows are chosen.
-_SIZE, _FLIP, _TO, _SELECT, _LIMIT = range(5)
+_SIZE, _FLIP, _TO, _SELECT, _LIMIT, _IMBALANCE = range(6)
 
 
 def perturb(
     data: Data,
     *,
+    imbalance: float | None = None,
     train_size: int | None = None,
     label_noise: float = 0.0,
     data_seed: int = 0,
@@ -28,6 +29,8 @@ def perturb(
 
     In this order:
 
+    imbalance    the largest part of train in which the rarest class has this fraction of the rows of the most
+                 frequent one, those between falling geometrically (Cui et al. 2019, arXiv 1901.05555)
     train_size   the first rows of a stratified order of train: fewer are always among more
     label_noise  this fraction of the train labels becomes another class, each with equal chance. Draws
                  belong to a row's ``index``: a row flipped at 0.1 is flipped alike at 0.2, and a
@@ -35,15 +38,20 @@ def perturb(
     select_on    this fraction of train, noise included, becomes the split ``selection``
     limit        at most this many rows of each split, the first of a stratified order
 
-    Raises UsageError: more rows asked for than there are, noise for a regression, a ``select_on`` that
+    Raises UsageError: more rows asked for than there are, noise or imbalance for a regression, a ``select_on`` that
     leaves no row on one side.
     """
     splits = dict(data.splits)
     classes = data.task.kind == "classification"
     train = splits["train"]
+    if imbalance is not None:
+        train = _imbalanced(data, train, imbalance, data_seed)
     if train_size is not None:
         if train_size > len(train):
-            raise UsageError(f"train-size is {train_size:,}: task '{data.task.name}' has {len(train):,} train rows")
+            left = f" at imbalance {imbalance:g}" if imbalance is not None else ""
+            raise UsageError(
+                f"train-size is {train_size:,}: task '{data.task.name}' has {len(train):,} train rows{left}"
+            )
         train = train.take(random_or_stratified(train.labels, train_size, _draws(data_seed, _SIZE), classes=classes))
     if label_noise:
         train = _flip(data, train, label_noise, data_seed)
@@ -66,6 +74,22 @@ def perturb(
 
 def _draws(data_seed: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([data_seed, purpose]))
+
+
+def _imbalanced(data: Data, train: Rows, ratio: float, data_seed: int) -> Rows:
+    """``train`` with each class cut to its place in the geometric fall, at least one row. Raises UsageError."""
+    if data.task.kind != "classification":
+        raise UsageError(f"imbalance is between classes: task '{data.task.name}' is a regression and has none")
+    classes, counts = np.unique(train.labels, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    weights = ratio ** (np.arange(len(classes)) / max(1, len(classes) - 1))
+    most = (counts[order] / weights).min()
+    shuffled = _draws(data_seed, _IMBALANCE).permutation(len(train))
+    kept = [
+        shuffled[train.labels[shuffled] == classes[k]][: max(1, int(most * weight + 1e-9))]
+        for k, weight in zip(order, weights, strict=True)
+    ]
+    return train.take(np.sort(np.concatenate(kept)))
 
 
 def _flip(data: Data, train: Rows, noise: float, data_seed: int) -> Rows:

@@ -90,21 +90,26 @@ def _load_hub(task: Task, source: Hub) -> Data:
     UsageError for a data set without a train split or without the columns.
     """
     where = f"data set '{source.repo}'" + (f", {source.config}" if source.config else "")
-    splits = _download(source)
+    splits = download(source)
     validation = next((name for name in VALIDATION_NAMES if name in splits), None)
     wanted = source.splits or {"train": "train", **({"validation": validation} if validation else {})}
     if missing := sorted(set(wanted.values()) - set(splits)):
         raise UsageError(f"{where} has no {' and no '.join(missing)} split. Splits: {', '.join(splits)}")
-    tables = {}
+    tables: dict[str, DataFrame] = {}
+    notes: list[str] = []
     for name, theirs in wanted.items():
-        split = splits[theirs]
-        check_columns(task, split.column_names, f"{where}, {name}")
-        tables[name] = _table(task, split, f"{where}, {name}")
+        tables[name] = _table(task, source, splits[theirs], f"{where}, {name}", notes)
+    groups: tuple[str, ...] = ()
+    if source.groups:
+        groups, tables["validation"] = _grouped(task, source, wanted["validation"], notes)
     names = getattr(splits["train"].features[task.target], "names", None)
-    return to_data(task, tables, where, tuple(names or ()))
+    data = to_data(task, tables, where, tuple(names or ()))
+    if groups:
+        data = replace(data, splits={**data.splits, "validation": replace(data.splits["validation"], groups=groups)})
+    return replace(data, notes=(*data.notes, *notes))
 
 
-def _download(source: Hub) -> Any:
+def download(source: Hub) -> Any:
     """The ``DatasetDict`` of a repository or local folder. Raises FtbenchError with what to try."""
     try:
         import datasets
@@ -121,13 +126,32 @@ def _download(source: Hub) -> Any:
         ) from error
 
 
-def _table(task: Task, split: Any, where: str) -> DataFrame:
+def _grouped(task: Task, source: Hub, split: str, notes: list[str]) -> tuple[tuple[str, ...], DataFrame]:
+    """The validation rows of every group after each other, and the group of each row."""
+    import pandas
+
+    tables = {
+        group: _table(task, source, download(replace(source, config=group))[split], f"{source.repo}, {group}", notes)
+        for group in source.groups
+    }
+    groups = tuple(group for group, table in tables.items() for _ in range(len(table)))
+    return groups, pandas.concat(tables.values(), ignore_index=True)
+
+
+def _table(task: Task, source: Hub, split: Any, where: str, notes: list[str]) -> DataFrame:
     """One split as a table of the task's columns, ids of a ``ClassLabel`` replaced by names."""
+    check_columns(task, split.column_names, where)
     table: DataFrame = split.select_columns([*dict.fromkeys((*task.inputs, task.target))]).to_pandas()
     names = getattr(split.features[task.target], "names", None)
     if names and task.kind == "classification":
         ids = table[task.target].fillna(-1).astype(int)
-        if (ids < 0).any():
-            raise FtbenchError(f"{where}: split has no labels ({int((ids < 0).sum()):,} of its labels are hidden)")
-        table[task.target] = [names[i] for i in ids]
+        hidden = int((ids < 0).sum())
+        if hidden and (task.unlabelled == "refuse" or hidden == len(table)):
+            raise FtbenchError(f"{where}: split has no labels ({hidden:,} of its labels are hidden)")
+        if hidden:
+            notes.append(f"task '{task.name}': {hidden:,} of {len(table):,} rows ({where}) have no label")
+            table = table[ids >= 0].reset_index(drop=True)
+        table[task.target] = [names[i] for i in ids[ids >= 0]]
+    if source.names:
+        table[task.target] = table[task.target].astype(str).replace(dict(source.names))
     return table

@@ -44,6 +44,17 @@ class Tokens:
     def offsets(self) -> Ints:
         return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
 
+    def take(self, positions: Ints) -> Tokens:
+        """The rows at ``positions`` (k,), in that order."""
+        where = [slice(self.offsets[i], self.offsets[i + 1]) for i in positions]
+        types = self.types
+        return Tokens(
+            np.concatenate([self.ids[at] for at in where]),
+            None if types is None else np.concatenate([types[at] for at in where]),
+            self.lengths[positions],
+            self.truncated,
+        )
+
 
 def tokenize(rows: Rows, tokenizer: Any, max_length: int, *, key: str, cache: Path | None = None) -> Tokens:
     """Tokenises once; ``key`` (the tokenizer's fingerprint) and the rows name the file in the disk cache.

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ftbench.metrics import METRICS
+from ftbench.metrics import CALIBRATION, METRICS
 from ftbench.models.backbone import Backbone
 from ftbench.training.batches import Tokens, collate
 from ftbench.training.precision import autocast
+from ftbench.types import Rows
 
 EVAL_BATCH = 64
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -66,6 +67,22 @@ def decide(logits: Array, *, regression: bool) -> Array:
     return np.asarray(logits[:, 0].astype(np.float64) if regression else logits.argmax(axis=-1))
 
 
-def score(predictions: Array, targets: Array, metrics: Sequence[str]) -> dict[str, float]:
-    """Each metric by name, as plain floats."""
-    return {name: float(METRICS[name](predictions, targets)) for name in metrics}
+def score(predictions: Array, targets: Array, metrics: Sequence[str], chances: Array | None = None) -> dict[str, float]:
+    """Each metric by name, as plain floats; ``chances`` (n, classes) adds the calibration of a classification."""
+    scores = {name: float(METRICS[name](predictions, targets)) for name in metrics}
+    if chances is not None:
+        scores |= {name: float(METRICS[name](chances, targets)) for name in CALIBRATION}
+    return scores
+
+
+def score_split(
+    name: str, rows: Rows, predictions: Array, metrics: Sequence[str], chances: Array | None = None
+) -> dict[str, dict[str, float]]:
+    """``score`` of the split called ``name``, and of each of its groups by the group's name."""
+    scores = {name: score(predictions, rows.labels, metrics, chances)}
+    groups = np.asarray(rows.groups)
+    for group in dict.fromkeys(rows.groups):
+        here = groups == group
+        of_group = chances[here] if chances is not None else None
+        scores[group] = score(predictions[here], rows.labels[here], metrics, of_group)
+    return scores

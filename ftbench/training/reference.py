@@ -11,6 +11,7 @@ A comparison of methods means little where fine-tuning does not beat these.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
 from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter
-from ftbench.training.evaluate import over_rows, score
+from ftbench.training.evaluate import over_rows, score, score_split
 from ftbench.training.run import Outcome, Place, apply_perturbations, constant_predictions
 from ftbench.training.watch import Control
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
@@ -66,10 +67,11 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
         guesses["cosine"] = guess(cosine)
     guesses["linear"] = guess(encode)
     meter.stop()
-    metrics = {
-        reference: {name: score(found[name], rows.labels, data.task.metrics) for name, rows in scored.items()}
-        for reference, found in guesses.items()
-    }
+    metrics: dict[str, dict[str, dict[str, float]]] = {}
+    for reference, found in guesses.items():
+        metrics[reference] = {}
+        for name, rows in scored.items():
+            metrics[reference] |= score_split(name, rows, found[name], data.task.metrics)
     facts = {
         "headline": data.task.metrics[0],
         "lower_is_better": data.task.metrics[0] in LOWER_IS_BETTER,
@@ -135,4 +137,4 @@ def _cosine(a: Array, b: Array) -> Array:
 
 
 def _column(rows: Rows, number: int) -> Rows:
-    return Rows((rows.texts[number],), rows.labels, rows.index)
+    return replace(rows, texts=(rows.texts[number],))

@@ -20,6 +20,7 @@ from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter
 from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
+from ftbench.training.memorised import memorised
 from ftbench.training.optim import make_optimizer, mix
 from ftbench.training.watch import Control, Split, Watch
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
@@ -51,13 +52,13 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
     Raises Interrupted when asked to stop, UsageError for a model that cannot be loaded; a loss that is
     not finite gives a Result with status ``diverged``.
     """
-    data = apply_perturbations(spec, data)
+    clean, data = data.splits["train"], apply_perturbations(spec, data)
     meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
     meter.reset_peak()
     tokenizer = models.load_tokenizer(source)
     tokens = tokenize_splits(spec, data, source, tokenizer, place)
     training = _prepare(spec, data, source, tokenizer, tokens["train"], place, meter)
-    splits = {name: Split(tokens[name], rows.labels) for name, rows in data.splits.items() if name != "train"}
+    splits = {name: Split(tokens[name], rows) for name, rows in data.splits.items() if name != "train"}
     watch = Watch(place.folder, splits, data.task.metrics, control, training)
     try:
         train(training, watch)
@@ -66,7 +67,7 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
         result = Result(spec=spec, status="diverged", facts=_facts(training, data, tokens), error=str(error))
         return Outcome(result, meter.cost, training.state.history)
     meter.record_peak()
-    outcome = _outcome(training, watch, data, tokens)
+    outcome = _outcome(training, watch, data, tokens, memorised(training, clean))
     training.backbone.model.eval()
     for method in training.methods:
         method.finish(training.backbone)
@@ -77,6 +78,7 @@ def apply_perturbations(spec: RunSpec, data: Data) -> Data:
     """The rows that the spec asks for: fewer, mislabelled, with a slice to select on."""
     return perturb(
         data,
+        imbalance=spec.imbalance,
         train_size=spec.train_size,
         label_noise=spec.label_noise,
         data_seed=spec.data_seed,
@@ -116,7 +118,7 @@ def _prepare(
     )
 
 
-def _outcome(training: Training, watch: Watch, data: Data, tokens: dict[str, Tokens]) -> Outcome:
+def _outcome(training: Training, watch: Watch, data: Data, tokens: dict[str, Tokens], noise: dict[str, int]) -> Outcome:
     state, logits, rows = training.state, watch.logits, data.splits["validation"]
     if logits is None:
         raise RuntimeError("the last step was not evaluated")
@@ -127,6 +129,7 @@ def _outcome(training: Training, watch: Watch, data: Data, tokens: dict[str, Tok
         "best_step": state.best["step"],
         "selected_on": watch.chosen_on,
         "terms": term_means(state.history),
+        **noise,
     }
     metrics = {"last": last, "best": state.best["scores"]}
     predictions = {"example": rows.index, "label": rows.labels, "prediction": decided}

@@ -16,7 +16,8 @@ from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.training import checkpoint
 from ftbench.training.batches import Tokens
 from ftbench.training.engine import Diverged, Training, evaluation_steps
-from ftbench.training.evaluate import decide, predict, score
+from ftbench.training.evaluate import decide, predict, probabilities, score_split
+from ftbench.types import Rows
 
 SAVE_SECONDS = 60.0
 
@@ -52,10 +53,10 @@ class Control:
 
 @dataclass
 class Split:
-    """Rows to score: tokens and targets (n,)."""
+    """Rows to score, and their tokens."""
 
     tokens: Tokens
-    targets: np.ndarray[Any, Any]
+    rows: Rows
 
 
 class Watch:
@@ -86,12 +87,13 @@ class Watch:
 
     def evaluate(self, run: Training) -> None:
         """Scores every split with the present weights; keeps the best by the headline metric. Raises Diverged."""
-        scores = {}
+        scores: dict[str, dict[str, float]] = {}
         for name, split in self.splits.items():
             logits = predict(run.backbone, split.tokens, run.spec.precision)
             if not np.isfinite(logits).all():  # the weights broke after the last loss that was looked at
                 raise Diverged(f"predictions are not finite at step {run.state.step} of {run.spec.steps}")
-            scores[name] = score(decide(logits, regression=run.regression), split.targets, self.metrics)
+            chances = None if run.regression else probabilities(logits)
+            scores |= score_split(name, split.rows, decide(logits, regression=run.regression), self.metrics, chances)
             if name == "validation":
                 self.logits = logits
         headline = self.metrics[0]

@@ -88,6 +88,7 @@ class RunSpec:
     passes: Literal["separate", "joined"] = _since("separate")
     precision: Literal["fp32", "bf16", "fp16"] = _since("fp32")
     evaluations: int = _since(10)
+    imbalance: float | None = _since(None)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -123,7 +124,7 @@ class RunSpec:
         """The rows and the model: references and methods that share it can be compared."""
         return (
             self.task, self.data, self.task_revision, self.weights, self.train_size, self.label_noise,
-            self.select_on, self.limit, self.max_length,
+            self.select_on, self.limit, self.max_length, self.imbalance,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -158,6 +159,7 @@ def _check(spec: RunSpec) -> None:
         ("data_seed", 0 <= spec.data_seed < 2**32, f"a whole number from 0 to {2**32 - 1}"),
         ("train_size", spec.train_size is None or spec.train_size >= 1, "at least 1"),
         ("label_noise", 0 <= spec.label_noise < 1, "from 0 to below 1"),
+        ("imbalance", spec.imbalance is None or 0 < spec.imbalance <= 1, "above 0, at most 1"),
         ("select_on", 0 <= spec.select_on < 1, "a fraction from 0 to below 1"),
         ("limit", spec.limit is None or spec.limit >= 1, "at least 1"),
         ("max_length", spec.max_length >= 4, "at least 4 tokens"),

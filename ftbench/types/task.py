@@ -41,13 +41,17 @@ class Files:
 class Hub:
     """A data set of the Hugging Face hub, or a local folder in its format, at one revision.
 
-    ``splits`` says which of its splits are ours (ours to theirs); empty: train, and validation, valid or dev.
+    splits: ours to theirs; empty: train, and validation, valid or dev
+    names:  labels as they stand there to the task's label names
+    groups: configurations whose validation rows together are our validation, each scored apart as well
     """
 
     repo: str
     revision: str | None = None
     config: str | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Layout:
     header:   column names of files that have no header line
     tests:    unlabelled files to the names of the submission files made from them
     ids:      labels in the files are ids, not names
+    names:    labels as they stand there to the task's label names
     optional: splits that a download may lack
     """
 
@@ -69,6 +74,7 @@ class Layout:
     header: tuple[str, ...] = ()
     tests: Mapping[str, str] = field(default_factory=dict)
     ids: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
 
 
@@ -95,7 +101,9 @@ class Task:
 
     ``inputs`` names one text column, or two for pairs. ``labels`` lists the class names in the order
     of their ids; empty means: found in the data, sorted. The first metric is the headline. ``layout`` says
-    how a download on disk keeps the task. ``revision`` is raised whenever the rows or the scoring can change.
+    how a download on disk keeps the task. ``unlabelled`` rows (-1, or a dash, where annotators did not agree)
+    are refused unless the task says that they are left out. ``revision`` is raised whenever the rows or the
+    scoring can change.
     """
 
     name: str
@@ -106,6 +114,7 @@ class Task:
     labels: tuple[str, ...] = ()
     target: str = "label"
     layout: Layout | None = None
+    unlabelled: Literal["refuse", "drop"] = "refuse"
     default_train_size: int | None = None
     description: str = ""
     licence: str = ""
@@ -139,11 +148,13 @@ class Rows:
     texts:  one tuple of strings for each input column, each of length n
     labels: (n,) int64 class ids, or float64 targets of a regression
     index:  (n,) int64 row numbers in the split as loaded; they stay when rows are taken away
+    groups: n names of the groups (languages, say) that are scored apart as well; empty where there are none
     """
 
     texts: tuple[tuple[str, ...], ...]
     labels: np.ndarray[Any, Any]
     index: np.ndarray[Any, Any]
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -151,7 +162,8 @@ class Rows:
     def take(self, positions: np.ndarray[Any, Any]) -> Rows:
         """The rows at ``positions`` (k,), in that order."""
         texts = tuple(tuple(column[i] for i in positions) for column in self.texts)
-        return Rows(texts, self.labels[positions], self.index[positions])
+        groups = tuple(self.groups[i] for i in positions) if self.groups else ()
+        return Rows(texts, self.labels[positions], self.index[positions], groups)
 
     def with_labels(self, labels: np.ndarray[Any, Any]) -> Rows:
         """The same rows with other labels."""
@@ -183,4 +195,6 @@ class Data:
             digest.update(np.ascontiguousarray(rows.labels).tobytes())
             if not np.array_equal(rows.index, np.arange(len(rows))):  # label noise is drawn by row number
                 digest.update(np.ascontiguousarray(rows.index).tobytes())
+            if rows.groups:
+                digest.update("\x1e".join(rows.groups).encode())
         return digest.hexdigest()[:16]

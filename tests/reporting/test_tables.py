@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +12,8 @@ import pytest
 
 from ftbench.reporting import cells, stats
 from ftbench.reporting.tables import runs_table
-from ftbench.types import Cost, MethodSpec, Record, Result, RunSpec, Table
-
-STD: tuple[MethodSpec, ...] = ()
-R3F = (MethodSpec("r3f"),)
-STD_PLUS = (MethodSpec("std++"),)
-FACTS = {"headline": "accuracy", "majority_score": 0.5, "distinct_predictions": 2}
-
-
-def run(
-    score: float | None,
-    seed: int = 0,
-    methods: tuple[MethodSpec, ...] = STD,
-    *,
-    status: Any = "ok",
-    error: str = "",
-    metric: str = "accuracy",
-    facts: Mapping[str, Any] | None = None,
-    cost: Cost | None = None,
-    **spec: Any,
-) -> Record:
-    fields = {"kind": "finetune", "task": "rte", "data": "d1", "weights": "w1", "steps": 100, **spec}
-    asked = RunSpec(methods=methods, seed=seed, **fields)
-    metrics = {} if score is None else {"last": {"validation": {metric: score}}}
-    facts = {} if score is None else {**FACTS, "headline": metric, **(facts or {})}
-    result = Result(spec=asked, status=status, metrics=metrics, facts=facts, error=error)
-    return Record(Path("run"), result, cost or Cost(process_seconds=10.0, steps=100, forward_passes=100))
-
-
-def references(metric: str = "accuracy", *, data_seed: int = 0, scores: Mapping[str, float], **spec: Any) -> Record:
-    fields = {"kind": "reference", "task": "rte", "data": "d1", "weights": "w1", "data_seed": data_seed, **spec}
-    metrics = {name: {"validation": {metric: score}} for name, score in scores.items()}
-    return Record(
-        Path("run"), Result(spec=RunSpec(**fields), status="ok", metrics=metrics, facts={"headline": metric}), Cost()
-    )
-
-
-def arms(std: Sequence[float], r3f: Sequence[float], **more: Any) -> list[Record]:
-    return [run(s, i, **more) for i, s in enumerate(std)] + [run(s, i, R3F, **more) for i, s in enumerate(r3f)]
-
-
-def row(table: Table, method: str, **settings: Any) -> Mapping[str, Any]:
-    found = [r for r in table.rows if r["method"] == method and settings.items() <= r.items()]
-    assert len(found) == 1, found
-    return found[0]
-
-
-def keys(table: Table) -> list[str]:
-    return [column.key for column in table.columns]
-
-
-REFS = {"linear": 0.6, "majority": 0.5, "cosine": 0.55}
-
+from ftbench.types import Cost, MethodSpec, Record, Result, RunSpec
+from tests.reporting.conftest import R3F, REFS, STD_PLUS, arms, keys, references, row, run
 
 # ----------------------------------------------------------------------------------------------- gate
 

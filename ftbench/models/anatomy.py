@@ -1,0 +1,139 @@
+"""Where a network's parameters lie: its blocks in the order in which they run, and the depth of every parameter.
+
+Nothing here knows a family by name. Blocks are the entries of the base model's ``ModuleList``; what lies before,
+between and behind them is seen in one traced pass over a few tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ftbench.errors import FtbenchError
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What lies where in a network.
+
+    blocks: the transformer layers, lowest first, the encoder's before the decoder's. A layer that runs several
+        times (ALBERT's) is one block.
+    depths: name of every parameter -> 0 in the head (poolers too), 1 in the topmost block and in norms behind it, ...,
+        ``len(blocks)`` in the lowest, one more in the embeddings and in whatever else runs before the first block or
+        is shared by all. T5's relative positions lie in its lowest blocks.
+    """
+
+    blocks: tuple[nn.Module, ...]
+    depths: dict[str, int]
+
+
+@dataclass
+class _Trace:
+    """started: modules in the order of their first call, with its number. pooled: gave one vector a row, (1, width)."""
+
+    started: dict[nn.Module, int]
+    pooled: set[nn.Module]
+
+
+def dissect(model: Any, inputs: dict[str, Tensor]) -> Anatomy:
+    """The anatomy of a classifier of transformers. ``inputs``: any one row of several tokens, (1, tokens).
+
+    Runs one pass without dropout or gradients; draws no random numbers.
+    Raises FtbenchError for a model whose blocks are not one list in each of its stacks.
+    """
+    trace = _run(model, inputs)
+    names = {module: name for name, module in model.named_modules()}
+    stacks = _stacks(model, trace, names)
+    blocks = sorted((block for stack in stacks.values() for block in stack), key=trace.started.__getitem__)
+    depth_of = {block: len(blocks) - number for number, block in enumerate(blocks)}
+    inside = {names[block]: depth for block, depth in depth_of.items()}
+    base = names[model.base_model]
+
+    def depth(name: str) -> int:
+        if not name.startswith(f"{base}."):
+            return 0
+        around = next((d for block, d in inside.items() if name.startswith(f"{block}.")), None)
+        if around is not None:
+            return around
+        owner = model.get_submodule(name.rpartition(".")[0])
+        start = trace.started.get(owner, -1)  # never called: its weights are read by the blocks
+        if owner in trace.pooled and start > trace.started[blocks[-1]]:
+            return 0
+        own = next((stack for place, stack in stacks.items() if name.startswith(f"{place}.")), blocks)
+        passed = [block for block in own if trace.started[block] < start]
+        return min((depth_of[block] for block in passed), default=len(blocks) + 1)
+
+    return Anatomy(tuple(blocks), {name: depth(name) for name, _ in model.named_parameters()})
+
+
+def _run(model: Any, inputs: dict[str, Tensor]) -> _Trace:
+    trace = _Trace({}, set())
+
+    def enter(module: nn.Module, _: Any) -> None:
+        trace.started.setdefault(module, len(trace.started))
+
+    def leave(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 2 and len(output) == 1:
+            trace.pooled.add(module)
+
+    training = {module: module.training for module in model.modules()}
+    with contextlib.ExitStack() as undo, torch.no_grad():
+        for module in training:
+            undo.enter_context(_removed(module.register_forward_pre_hook(enter)))
+            undo.enter_context(_removed(module.register_forward_hook(leave)))
+            undo.callback(setattr, module, "training", training[module])
+        model.eval()
+        model(**inputs)
+    return trace
+
+
+def _stacks(model: Any, trace: _Trace, names: dict[nn.Module, str]) -> dict[str, list[nn.Module]]:
+    """Name of the module that runs a list of blocks -> the blocks. A list inside a block is none of these."""
+    kind = model.config.model_type
+    stacks: dict[str, list[nn.Module]] = {}
+    seen: list[str] = []
+    for module in model.base_model.modules():
+        name = names[module]
+        run = [entry for entry in module if entry in trace.started] if isinstance(module, nn.ModuleList) else []
+        if not run or any(name.startswith(f"{other}.") for other in seen):
+            continue
+        seen.append(name)
+        place = name.rpartition(".")[0]
+        if place in stacks:
+            raise FtbenchError(
+                f"a {kind} model has several lists of blocks in {place} ({', '.join(seen)}): expected one. "
+                "Methods that tell layers apart cannot be used with it"
+            )
+        stacks[place] = run
+    if not stacks:
+        raise FtbenchError(
+            f"a {kind} model has no list of blocks; methods that tell layers apart cannot be used with it"
+        )
+    return stacks
+
+
+@contextlib.contextmanager
+def recording(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Within: every run of a block appends its output, (rows, tokens, width), in the order of the runs."""
+    states: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output)
+
+    with contextlib.ExitStack() as undo:
+        for block in blocks:
+            undo.enter_context(_removed(block.register_forward_hook(keep)))
+        yield states
+
+
+@contextlib.contextmanager
+def _removed(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
