@@ -27,7 +27,7 @@ MAY = {
     "analysis": {"models", "metrics", "types", "lookup", "errors"},
     "methods": {"models.backbone", "metrics", "types", "lookup", "errors"},
     "models": {"types", "lookup", "errors"},
-    "tasks": {"types", "lookup", "errors"},
+    "tasks": {"metrics", "types", "lookup", "errors"},
     "metrics": {"types", "lookup", "errors"},
     "reporting": {"types", "lookup", "runs.store", "errors"},
     "types": {"errors"},

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, finetune, predict, report
+from ftbench.cli import catalog, download, finetune, predict, report, validate
 from ftbench.errors import FtbenchError, UsageError
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
@@ -33,6 +33,8 @@ app = typer.Typer(
 app.command("finetune")(finetune.finetune)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
+app.command("validate")(validate.validate)
+app.command("download")(download.download)
 app.add_typer(catalog.app, name="list")
 app.command("doctor")(catalog.doctor)
 

@@ -15,8 +15,8 @@ METHOD_HELP = (
     "more arms; std runs beside them. `ftbench list methods` shows all."
 )
 TASK_HELP = (
-    "A task or a group (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), or hub:ORG/NAME. "
-    "Repeat, or give a comma list."
+    "A task or a group (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), a task file "
+    "(my-task.toml), or hub:ORG/NAME. Repeat, or give a comma list."
 )
 WHAT, OWN, ROWS, RECIPE, MACHINE, OUTPUT = "What", "Your own data", "Rows", "Recipe", "Machine", "Runs and output"
 
@@ -86,6 +86,9 @@ def finetune(
     kind: Annotated[
         str, typer.Option(help="Own data: classification or regression.", rich_help_panel=OWN)
     ] = "classification",
+    encoding: Annotated[
+        str, typer.Option(help="Own data: a CSV's encoding [UTF-8 or UTF-16].", rich_help_panel=OWN)
+    ] = "",
     select_on: Annotated[
         str,
         typer.Option(
@@ -188,6 +191,7 @@ def finetune(
             "text": tuple(flags.flatten(text)),
             "label": label,
             "kind": flags.one_of(kind, ("classification", "regression"), "kind"),
+            "encoding": encoding,
         },
         data_dir=data_dir,
         models=flags.flatten(model) or ["minilm"],

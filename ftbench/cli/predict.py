@@ -53,7 +53,6 @@ def predict(
     """
     from ftbench.runs import predict as work
     from ftbench.tasks import resolve
-    from ftbench.training.predict import predict_texts
 
     if not glue and output is not None:
         _require_writable(output, file)
@@ -62,13 +61,7 @@ def predict(
     if glue and (declared is None or declared.layout is None):
         raise UsageError("--glue: the model was not trained on a GLUE task; say which with --task")
     table, texts = work.read_new(file, trained, flags.flatten(text))
-    predicted = predict_texts(
-        trained.checkpoint,
-        texts,
-        max_length=max_length or trained.max_length,
-        precision=trained.precision,
-        device=device,
-    )
+    predicted = work.predict(trained, texts, max_length=max_length, device=device)
     if predicted.truncated:
         print(f"{predicted.truncated} of {len(table)} rows were cut (--max-length)", file=sys.stderr)
     labels = work.task_labels(predicted.labels, declared)

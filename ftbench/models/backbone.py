@@ -1,4 +1,4 @@
-"""The network that is tuned: the only file that knows transformers' models.
+"""The network that is tuned, behind one face for every family of ``AutoModelForSequenceClassification``.
 
 Noise at the embeddings goes in by a forward hook on the word-embedding module, armed for one pass:
 so positions, token types, scaling and layer norms stay each family's own business.
@@ -7,19 +7,26 @@ so positions, token types, scaling and layer norms stay each family's own busine
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ftbench.errors import FtbenchError, UsageError
+from ftbench.models import anatomy
+from ftbench.models.head import draw_head, keep_head, label_fields
 from ftbench.models.locate import Checkpoint
+from ftbench.models.quiet import quiet
+from ftbench.models.tokenizer import first_position, load_tokenizer
+from ftbench.models.truncate import truncate
+
+__all__ = ["Backbone", "Out", "Transform", "load", "load_tokenizer"]
 
 #: embeddings (rows, tokens, width) -> embeddings of the same shape
 Transform = Callable[[Tensor], Tensor]
@@ -36,20 +43,49 @@ class Backbone:
     """A sequence classifier with its tokenizer.
 
     ``model`` is what ``AutoModelForSequenceClassification`` made, float32 whatever the checkpoint's type.
+    order: for each class the output of ``model`` that stands for it, where a kept head has another order.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, order: Sequence[int] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self._order = None if order is None else torch.tensor(order)
         self._transform: Transform | None = None
         self._seen: Tensor | None = None
         self._keep = self._embedded = False
+        takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self._counts_from_edge = takes_positions and first_position(model) is None
         _word_embeddings(model).register_forward_hook(self._hook)
 
     @property
     def device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @cached_property
+    def _anatomy(self) -> anatomy.Anatomy:
+        return anatomy.dissect(self.model, dict(self._tokens("some words")))
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The transformer layers, lowest first; see ``anatomy.Anatomy``. Raises FtbenchError where none are found."""
+        return self._anatomy.blocks
+
+    def depths(self) -> dict[str, int]:
+        """Name of every parameter -> depth: 0 in the head, 1 in the topmost block, ``len(blocks) + 1`` in the
+        embeddings; see ``anatomy.Anatomy``. Raises FtbenchError where no blocks are found."""
+        return dict(self._anatomy.depths)
+
+    def recording(self) -> contextlib.AbstractContextManager[list[Tensor]]:
+        """Within: a list that every pass appends the outputs of its blocks to, (rows, tokens, width) each, in the
+        order in which they ran; a shared block once a run. A decoder's last is before its final norm."""
+        return anatomy.recording(self.blocks)
+
+    def block_outputs(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        """The outputs of all blocks in one pass, as in ``recording``."""
+        with self.recording() as states:
+            self.forward(inputs)
+        return states
 
     def forward(self, inputs: dict[str, Tensor], transform: Transform | None = None, *, reuse: bool = False) -> Out:
         """One pass. ``inputs``: input_ids and attention_mask (rows, tokens), token_type_ids where the model has them.
@@ -63,14 +99,19 @@ class Backbone:
         if not reuse:
             self._seen = None
         self._transform, self._embedded = transform, False
+        if self._counts_from_edge and self.tokenizer.padding_side == "left":
+            inputs = inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
         try:
-            out = Out(self.model(**inputs).logits)
+            logits = self.model(**inputs).logits
         finally:
             self._transform = None
         if transform is not None and not self._embedded:
             kind = self.model.config.model_type
             raise FtbenchError(f"a {kind} model does not look its words up where noise can be added; use std")
-        return out
+        if self._order is not None:
+            self._order = self._order.to(logits.device)
+            logits = logits.index_select(-1, self._order)
+        return Out(logits)
 
     @contextlib.contextmanager
     def keeping_embeddings(self) -> Iterator[None]:
@@ -93,14 +134,26 @@ class Backbone:
 
     def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
         """Last hidden states without the head, (rows, tokens, width); of the decoder where there is one."""
-        states: Tensor = self.model.base_model(**inputs)[0]
-        return states
+        with anatomy.recording([self.model.base_model]) as states:
+            self.forward(inputs)
+        return states[0]
 
     def save(self, folder: Path) -> None:
         """Writes weights and tokenizer so that plain ``from_pretrained(folder)`` loads them."""
-        with _quiet():
+        with quiet():
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
+
+    def _tokens(self, *texts: str) -> dict[str, Tensor]:
+        encoded = self.tokenizer(list(texts), padding=True, return_tensors="pt")
+        return {name: tensor.to(self.device) for name, tensor in encoded.items()}
+
+    @torch.no_grad()
+    def _bears_padding_left(self) -> bool:
+        """Whether a row's logits are the same beside a longer row, when the tokenizer pads left; up to rounding."""
+        short, long = "words", "many more words of a longer text"
+        alone, beside = (self.forward(self._tokens(*texts)).logits[0] for texts in ([short], [short, long]))
+        return torch.allclose(alone, beside, rtol=1e-3, atol=1e-5)
 
 
 def _word_embeddings(model: Any) -> nn.Module:
@@ -109,89 +162,71 @@ def _word_embeddings(model: Any) -> nn.Module:
     return module
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's tokenizer. Raises UsageError when the files cannot be read."""
-    from transformers import AutoTokenizer
+def load(
+    checkpoint: Checkpoint,
+    tokenizer: Any,
+    labels: Sequence[str],
+    *,
+    regression: bool,
+    seed: int,
+    layers: int | None = None,
+    head: Literal["fresh", "kept"] = "fresh",
+) -> Backbone:
+    """The network in float32, on the CPU, in evaluation mode.
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    try:
-        with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises OSError, ValueError, ImportError and the like
-        raise UsageError(f"the tokenizer of model '{checkpoint.name}' cannot be loaded: {error}") from error
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise UsageError(f"the tokenizer of model '{checkpoint.name}' has neither a pad nor an end token")
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.model_max_length = min(tokenizer.model_max_length, _positions(checkpoint.folder))
-    return tokenizer
+    labels: class names by id; ignored in regression, whose head has one output.
+    seed:   a fresh head is drawn after ``torch.manual_seed(seed)``, so it depends on the seed and on nothing before.
+    layers: load only so many of the lowest blocks; all where None. See ``truncate``.
+    head:   ``fresh`` is drawn even where the checkpoint has one; ``kept`` is the checkpoint's own, see ``keep_head``.
 
-
-def _positions(folder: Path) -> int:
-    """Tokens that the model has positions for: not every tokenizer names the limit. A huge number stands for none."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, KeyError):  # ``load`` says what is wrong with it
-        return 10**9
-    positions = getattr(config, "max_position_embeddings", None) or 10**9
-    counts_after_padding = "roberta" in config.model_type or config.model_type in ("camembert", "mpnet", "longformer")
-    return int(positions) - (config.pad_token_id + 1 if counts_after_padding else 0)
-
-
-def load(checkpoint: Checkpoint, tokenizer: Any, labels: Sequence[str], *, regression: bool, seed: int) -> Backbone:
-    """The network with a fresh head, in float32, on the CPU.
-
-    The head is drawn after ``torch.manual_seed(seed)``, so it depends on the seed and on nothing
-    before. labels: class names by id; ignored in regression, whose head has one output.
-    Raises UsageError where transformers cannot make a classifier of the checkpoint.
+    A tokenizer that pads left is set to pad right where the model would read padding (one that reads its first token,
+    one with a decoder of its own). Raises UsageError where transformers cannot make a classifier of the
+    checkpoint, and for ``layers`` and ``head`` that it does not have.
     """
-    from transformers import AutoModelForSequenceClassification
+    model, drawn = _read(
+        checkpoint, label_fields(labels, regression=regression) if head == "fresh" else {}, seed, layers
+    )
+    _require_encoder(model, drawn, checkpoint.name)
+    order = None
+    if head == "fresh":
+        draw_head(model, drawn, seed)
+    else:
+        order = keep_head(model, drawn, labels, checkpoint.name, regression=regression)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # decoders find a row's last token by it
+    model.config.use_cache = False
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        raise FtbenchError(f"the tokenizer of model '{checkpoint.name}' has more tokens than the model has embeddings")
+    network = Backbone(model, tokenizer, order)
+    if tokenizer.padding_side == "left" and not network._bears_padding_left():
+        tokenizer.padding_side = "right"
+    return network
 
-    named: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
-    if not regression:
-        names = dict(enumerate(labels))
-        named = {"num_labels": len(labels), "id2label": names, "label2id": {n: i for i, n in names.items()}}
-        named["problem_type"] = "single_label_classification"
+
+def _read(checkpoint: Checkpoint, fields: dict[str, Any], seed: int, layers: int | None) -> tuple[Any, set[str]]:
+    """The classifier, and the names of its weights that are random: missing in the checkpoint or of another shape."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    local = {"local_files_only": True, "trust_remote_code": False}
     torch.manual_seed(seed)
     try:
-        with _quiet():
+        with quiet():
+            config = AutoConfig.from_pretrained(checkpoint.folder, **local, **fields)
+            if layers is not None:
+                truncate(config, layers, checkpoint.name)
             model, loaded = AutoModelForSequenceClassification.from_pretrained(
                 checkpoint.folder,
+                config=config,
                 output_loading_info=True,
                 dtype=torch.float32,
                 use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
                 ignore_mismatched_sizes=True,
-                **named,
+                **local,
             )
     except (ValueError, OSError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UsageError(f"model '{checkpoint.name}' cannot be loaded as a classifier: {first}") from error
     other_shape = [key[0] if isinstance(key, tuple) else key for key in loaded["mismatched_keys"]]
-    drawn = {*loaded["missing_keys"], *other_shape}
-    _require_encoder(model, drawn, checkpoint.name)
-    _draw_head(model, drawn, seed)
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-        raise FtbenchError(f"the tokenizer of model '{checkpoint.name}' has more tokens than the model has embeddings")
-    return Backbone(model, tokenizer)
-
-
-def _draw_head(model: Any, drawn: set[str], seed: int) -> None:
-    """Draws a head that the checkpoint brought along anew: another task trained it, and every seed would share it."""
-    from transformers import AutoModelForSequenceClassification
-
-    prefix = f"{model.base_model_prefix}."
-    head = {name for name in model.state_dict() if not name.startswith(prefix)}
-    if head <= drawn:
-        return
-    torch.manual_seed(seed)
-    fresh = AutoModelForSequenceClassification.from_config(model.config).state_dict()
-    model.load_state_dict({name: fresh[name].float() for name in head}, strict=False)
+    return model, {*loaded["missing_keys"], *other_shape}
 
 
 def _require_encoder(model: Any, missing: Iterable[str], name: str) -> None:
@@ -204,19 +239,3 @@ def _require_encoder(model: Any, missing: Iterable[str], name: str) -> None:
             f"shape, and would be random ({', '.join(random[:3])}{' …' if len(random) > 3 else ''}). "
             "Is it the checkpoint of another model?"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers' loading bars and reports off: a fresh head is not news here."""
-    from transformers.utils import logging as hf_logging
-
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.ERROR)
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()

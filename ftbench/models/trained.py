@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from ftbench.errors import UsageError
-from ftbench.models.backbone import Backbone, _quiet
+from ftbench.models.backbone import Backbone, quiet
 from ftbench.models.locate import Checkpoint
 
 
@@ -20,7 +20,7 @@ def load_trained(checkpoint: Checkpoint, tokenizer: Any) -> tuple[Backbone, tupl
     from transformers import AutoModelForSequenceClassification
 
     try:
-        with _quiet():
+        with quiet():
             model, loaded = AutoModelForSequenceClassification.from_pretrained(
                 checkpoint.folder,
                 output_loading_info=True,

@@ -113,6 +113,16 @@ def read_new(
     return table, tuple(text_cells(named[column], column, f"'{path}'") for column in wanted)
 
 
+def predict(
+    trained: Trained, texts: tuple[tuple[str, ...], ...], *, max_length: int | None = None, device: str = "auto"
+) -> Predicted:
+    """Predictions for the texts, cut and computed as in training unless told. Raises UsageError."""
+    from ftbench.training.predict import predict_texts
+
+    length = max_length or trained.max_length
+    return predict_texts(trained.checkpoint, texts, max_length=length, precision=trained.precision, device=device)
+
+
 def with_predictions(table: DataFrame, predicted: Predicted, labels: Sequence[str]) -> DataFrame:
     """The table with ``prediction``, and ``probability_<label>`` for each class, as its last columns."""
     out = table.copy()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ftbench.errors import UsageError
 from ftbench.lookup import find
 from ftbench.tasks.classification import CLASSIFICATION
-from ftbench.tasks.custom import is_reference, own_task
+from ftbench.tasks.custom import METRICS_OF, is_reference, own_task
 from ftbench.tasks.glue import GLUE
 from ftbench.tasks.news import NEWS
+from ftbench.tasks.task_file import SUFFIX, read_task_file
 from ftbench.types.task import Download, Kind, Task
 
 TASKS: dict[str, Task] = {task.name: task for task in (*NEWS, *GLUE, *CLASSIFICATION)}
@@ -45,13 +47,20 @@ def from_folder(tasks: Sequence[Task], folder: str) -> list[Task]:
     return [replace(task, source=Download(folder, task.layout)) if task.layout else task for task in tasks]
 
 
-def resolve(name: str, text: tuple[str, ...] = (), label: str = "label", kind: Kind = "classification") -> Task:
-    """The declared task called ``name``, or the user's own at that path or ``hub:`` reference.
+def resolve(
+    name: str,
+    text: tuple[str, ...] = (),
+    label: str = "label",
+    kind: Kind = "classification",
+    encoding: str = "",
+) -> Task:
+    """The declared task called ``name``, or the user's own at that path, task file or ``hub:`` reference.
 
-    ``text``, ``label`` and ``kind`` describe a user's own table. A table named like a declared task
+    ``text``, ``label``, ``kind`` and ``encoding`` describe a user's own table. A table named like a declared task
     becomes ``NAME-own``, so that reports do not mix them up.
 
-    Raises UsageError: an unknown name, ``text`` for a declared task, and what ``own_task`` raises.
+    Raises UsageError: an unknown name, ``text`` for a declared task or a task file, and what ``own_task`` and
+    ``read_task_file`` raise.
     """
     if name in TASKS:
         if text:
@@ -59,5 +68,10 @@ def resolve(name: str, text: tuple[str, ...] = (), label: str = "label", kind: K
         return TASKS[name]
     if not is_reference(name):
         return find(TASKS, name, "task")
-    task = own_task(name, text, label, kind)
+    if Path(name).suffix.lower() == SUFFIX:
+        if text:
+            raise UsageError(f"--text is for tables: the task file '{name}' names its columns")
+        task = read_task_file(name, METRICS_OF)
+    else:
+        task = own_task(name, text, label, kind, encoding)
     return replace(task, name=f"{task.name}-own") if task.name in TASKS else task

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from ftbench.errors import UsageError
-from ftbench.tasks.files import READERS, column_names
+from ftbench.tasks.files import READERS, read_tables
+from ftbench.tasks.task_file import SUFFIX
 from ftbench.types.task import Files, Hub, Kind, Task
 
 METRICS_OF: dict[Kind, tuple[str, ...]] = {
@@ -23,10 +24,10 @@ def is_reference(name: str) -> bool:
     """Whether ``name`` means a file, a folder or a hub data set rather than a declared task."""
     if name.startswith(HUB) or "/" in name or "\\" in name:
         return True
-    return bool(name) and (Path(name).suffix.lower() in READERS or os.path.exists(name))
+    return bool(name) and (Path(name).suffix.lower() in (*READERS, SUFFIX) or os.path.exists(name))
 
 
-def own_task(path_or_hub: str, text: tuple[str, ...], label: str, kind: Kind) -> Task:
+def own_task(path_or_hub: str, text: tuple[str, ...], label: str, kind: Kind, encoding: str = "") -> Task:
     """A task from ``hub:ORG/NAME[@REVISION]``, ``hub:FOLDER`` or the path of a table.
 
     ``text`` names one column or two; empty looks for a usual one in the table. The task is named after
@@ -41,9 +42,9 @@ def own_task(path_or_hub: str, text: tuple[str, ...], label: str, kind: Kind) ->
         name = source.repo.rstrip("/\\")
         columns = text or _no_text(path_or_hub)
     else:
-        source = Files(path_or_hub)
+        source = Files(path_or_hub, encoding=encoding)
         name = str(Path(path_or_hub).with_suffix("")) if Path(path_or_hub).suffix.lower() in READERS else path_or_hub
-        columns = text or _usual_text(path_or_hub)
+        columns = text or _usual_text(source)
     return Task(
         name=_slug(re.split(r"[/\\]", name.rstrip("/\\"))[-1]),
         kind=kind,
@@ -68,13 +69,13 @@ def _no_text(reference: str) -> tuple[str, ...]:
     raise UsageError(f"which column of '{reference}' holds the text? Say it with --text COLUMN (--text A,B for pairs)")
 
 
-def _usual_text(path: str) -> tuple[str, ...]:
+def _usual_text(source: Files) -> tuple[str, ...]:
     """The one usual text column of the table. Raises UsageError naming the columns when that is not clear."""
-    columns = column_names(path)
+    columns = [str(column) for column in read_tables(source)["train"].columns]
     usual = [name for name in USUAL_TEXT if name in columns]
     if len(usual) != 1:
         raise UsageError(
-            f"which column of '{path}' holds the text? Say it with --text COLUMN (--text A,B for pairs). "
+            f"which column of '{source.path}' holds the text? Say it with --text COLUMN (--text A,B for pairs). "
             f"Columns: {', '.join(columns)}"
         )
     return (usual[0],)

@@ -49,15 +49,31 @@ def to_data(task: Task, tables: Mapping[str, DataFrame], where: str, names: tupl
     for split, values in raw.items():
         ids = np.array([id_of[v] for v in values], dtype=np.int64) if classes else _targets(task, values, where)
         splits[split] = Rows(texts[split], ids, np.arange(len(values), dtype=np.int64))
+    notes = _doubts(task, splits["train"], labels, where)
     if "validation" in splits:
-        return Data(task, splits, labels)
+        return Data(task, splits, labels, notes)
     rows = splits["train"]
     train, validation = carve(rows.labels, classes=classes)
     how = "stratified, by a fixed seed" if classes else "by a fixed seed"
     # not ``where``: notes end up in reports, and a path says more about a user than is needed
     aside = f"{len(validation):,} of {len(rows):,} rows were set aside ({how})"
-    note = f"task '{task.name}' came without a validation split: {aside}"
-    return Data(task, {"train": rows.take(train), "validation": rows.take(validation)}, labels, (note,))
+    notes = (*notes, f"task '{task.name}' came without a validation split: {aside}")
+    return Data(task, {"train": rows.take(train), "validation": rows.take(validation)}, labels, notes)
+
+
+def _doubts(task: Task, rows: Rows, labels: Sequence[str], where: str) -> tuple[str, ...]:
+    """Notes on empty texts and classes of one row. Raises UsageError when most texts are empty."""
+    empty = sum(not any(text.strip() for text in row) for row in zip(*rows.texts, strict=True))
+    notes = []
+    if empty * 2 > len(rows):
+        columns = "', '".join(task.inputs)
+        raise UsageError(f"{where}: {empty:,} of {len(rows):,} texts are empty: is '{columns}' the text column?")
+    if empty:
+        notes.append(f"task '{task.name}': {empty:,} of {len(rows):,} train rows have no text")
+    alone = [name for i, name in enumerate(labels) if (rows.labels == i).sum() == 1]
+    if alone:
+        notes.append(f"task '{task.name}': {_some(alone)}: a single train row, too few to learn or to score")
+    return tuple(notes)
 
 
 def check_columns(task: Task, columns: Sequence[Any], where: str) -> None:

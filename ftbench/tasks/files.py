@@ -1,49 +1,57 @@
-"""A user's own tables: CSV, TSV, JSON lines, Parquet, or a folder with a train and a validation file."""
+"""A user's own tables: CSV, TSV, JSON lines, Parquet, or a folder with a train and a validation file.
+
+CSV may come from a spreadsheet: with a byte-order mark, in UTF-16, separated by semicolons, tabs or bars,
+with Excel's ``sep=;`` line.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import itertools
 import json
+import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ftbench.errors import UsageError
 from ftbench.lookup import nearest
+from ftbench.types.task import Files
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 #: What a validation split may be called, as a file's stem or as a split of the hub.
 VALIDATION_NAMES = ("validation", "valid", "dev")
+#: What a CSV may be separated by, the likeliest first, judged by its first rows.
+DELIMITERS, SNIFFED_ROWS = (",", ";", "\t", "|"), 50
 
 
-def read_tables(path: str) -> dict[str, DataFrame]:
-    """``train`` and, if ``path`` is a folder that has one, ``validation``. A ``test.*`` is left alone.
+def read_tables(source: Files) -> dict[str, DataFrame]:
+    """``train`` and, if there is one, ``validation``. A ``test.*`` in a folder is left alone.
 
-    Raises UsageError: no such file, an unknown extension, a file that is empty, not UTF-8 or not of
-    its format, a folder without a train file or with two that could be meant.
+    Raises UsageError: no such file, an unknown extension, a file that is empty, in another encoding or not of
+    its format, two columns of one name, a folder without a train file or with two that could be meant.
     """
-    place = Path(path).expanduser()
+    if source.files:
+        return {split: read_table(Path(file), encoding=source.encoding) for split, file in source.files.items()}
+    place = Path(source.path).expanduser()
     if not place.is_dir():
-        return {"train": read_table(place)}
+        return {"train": read_table(place, encoding=source.encoding)}
     found = {"train": _only(place, ("train",)), "validation": _only(place, VALIDATION_NAMES)}
     if found["train"] is None:
         there = ", ".join(sorted(entry.name for entry in place.iterdir())[:10]) or "nothing"
         raise UsageError(
-            f"folder '{path}' has no train file (train{', train'.join(READERS)}); it holds {there}. "
-            f"A folder in the hub's format is written hub:{path}"
+            f"folder '{source.path}' has no train file (train{', train'.join(READERS)}); it holds {there}. "
+            f"A folder in the hub's format is written hub:{source.path}"
         )
-    return {split: read_table(file) for split, file in found.items() if file is not None}
+    return {split: read_table(file, encoding=source.encoding) for split, file in found.items() if file is not None}
 
 
-def column_names(path: str) -> list[str]:
-    """The columns of the (train) table at ``path``. Raises UsageError as ``read_tables`` does."""
-    return [str(column) for column in read_tables(path)["train"].columns]
-
-
-def read_table(path: Path, header: tuple[str, ...] = ()) -> DataFrame:
+def read_table(path: Path, header: tuple[str, ...] = (), encoding: str = "") -> DataFrame:
     """One file as a table of texts (CSV, TSV) or of the values it holds. Raises UsageError as above.
 
     header: the columns of a TSV that has no header line.
@@ -57,11 +65,20 @@ def read_table(path: Path, header: tuple[str, ...] = ()) -> DataFrame:
     try:
         if path.stat().st_size == 0:
             raise UsageError(f"'{path}' is empty")
-        return _read_tsv(path, header) if header else reader(path)
+        table = reader(path, header, encoding)
     except UnicodeDecodeError as error:
-        raise UsageError(f"'{path}' is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
+        raise UsageError(
+            f"'{path}' is not {error.encoding.upper()} ({error.reason} at byte {error.start}): save it as UTF-8, "
+            "or say its encoding, such as --encoding cp1252"
+        ) from error
+    except LookupError as error:
+        raise UsageError(f"--encoding '{encoding}': {error}. Expected a name such as cp1252 or utf-16") from error
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error}") from error
+    twice = sorted(set(table.columns[table.columns.duplicated()]))
+    if twice:
+        raise UsageError(f"'{path}' has several columns called '{twice[0]}': rename them")
+    return table
 
 
 def _only(folder: Path, stems: tuple[str, ...]) -> Path | None:
@@ -72,46 +89,86 @@ def _only(folder: Path, stems: tuple[str, ...]) -> Path | None:
     return files[0] if files else None
 
 
-def _read_separated(path: Path, sep: str, quoting: Literal[0, 3], header: tuple[str, ...] = ()) -> DataFrame:
-    """All cells as texts; "NA" and "null" are texts too. ``header``: the columns of a file without a header line."""
+def _read_separated(path: Path, header: tuple[str, ...], encoding: str, *, tsv: bool) -> DataFrame:
+    """All cells as texts; "NA" and "null" are texts too."""
     import pandas
 
+    encoding = encoding or _encoding(path)
+    # a quote in a TSV is a quote: GLUE's files have unbalanced ones
+    dialect = _Dialect("\t", csv.QUOTE_NONE) if tsv else _sniff(path, encoding)
     with warnings.catch_warnings():
         # with index_col=False pandas only warns when it drops the cells of a row that is too long
         warnings.simplefilter("error", pandas.errors.ParserWarning)
         try:
             table: DataFrame = pandas.read_csv(
                 path,
-                sep=sep,
-                quoting=quoting,
+                sep=dialect.delimiter,
+                quoting=dialect.quoting,
+                skiprows=dialect.skip,
                 dtype=str,
                 na_filter=False,
                 index_col=False,
-                encoding="utf-8-sig",
-                names=list(header) if header else None,
-                header=None if header else "infer",
+                encoding=encoding,
+                header=None,
             )
         except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
             raise UsageError(f"'{path}' is not a table with one number of columns: {error}") from error
         except pandas.errors.EmptyDataError as error:
             raise UsageError(f"'{path}' is empty") from error
+    if not header:
+        # the first row by hand: pandas would number columns of one name
+        header, table = tuple(table.iloc[0]), table.iloc[1:].reset_index(drop=True)
+    elif len(header) != table.shape[1]:
+        raise UsageError(f"'{path}' has {table.shape[1]} columns: expected {len(header)} ({', '.join(header)})")
+    table.columns = pandas.Index(header)
     return table
 
 
-def _read_csv(path: Path) -> DataFrame:
-    return _read_separated(path, ",", csv.QUOTE_MINIMAL)
+@dataclass(frozen=True)
+class _Dialect:
+    delimiter: str
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+    skip: int = 0
 
 
-def _read_tsv(path: Path, header: tuple[str, ...] = ()) -> DataFrame:
-    # a quote in a TSV is a quote: GLUE's files have unbalanced ones
-    return _read_separated(path, "\t", csv.QUOTE_NONE, header)
+def _encoding(path: Path) -> str:
+    """UTF-16 where the byte-order mark says so, else UTF-8 with or without one."""
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
-def _read_json(path: Path) -> DataFrame:
+def _sniff(path: Path, encoding: str) -> _Dialect:
+    """The delimiter: as Excel's first line says it, else a comma unless only another one gives equal rows."""
+    with path.open(encoding=encoding, newline="") as stream:
+        said = re.fullmatch(r"sep=(.)", stream.readline().rstrip("\r\n"))
+        if said:
+            return _Dialect(said[1], skip=1)
+        for delimiter in DELIMITERS:
+            stream.seek(0)
+            try:
+                rows = list(itertools.islice(csv.reader(stream, delimiter=delimiter), SNIFFED_ROWS))
+            except csv.Error:  # a field beyond csv's limit: pandas has none
+                continue
+            widths = {len(row) for row in rows if row}
+            if len(widths) == 1 and widths != {1}:
+                return _Dialect(delimiter)
+    return _Dialect(",")
+
+
+def _read_csv(path: Path, header: tuple[str, ...], encoding: str) -> DataFrame:
+    return _read_separated(path, header, encoding, tsv=False)
+
+
+def _read_tsv(path: Path, header: tuple[str, ...], encoding: str) -> DataFrame:
+    return _read_separated(path, header, encoding, tsv=True)
+
+
+def _read_json(path: Path, header: tuple[str, ...], encoding: str) -> DataFrame:
     """JSON lines, or one JSON list of objects. Values keep their types; keys that a row lacks are None."""
     import pandas
 
-    text = path.read_text(encoding="utf-8-sig")
+    text = path.read_text(encoding=encoding or _encoding(path))
     rows: list[Any] = []
     try:
         if text.lstrip().startswith("["):
@@ -128,7 +185,7 @@ def _read_json(path: Path) -> DataFrame:
     return pandas.DataFrame({key: pandas.Series([row.get(key) for row in rows], dtype=object) for key in columns})
 
 
-def _read_parquet(path: Path) -> DataFrame:
+def _read_parquet(path: Path, header: tuple[str, ...], encoding: str) -> DataFrame:
     import pandas
 
     try:
@@ -137,7 +194,7 @@ def _read_parquet(path: Path) -> DataFrame:
         raise UsageError(f"'{path}' is not a Parquet file: {error}") from error
 
 
-READERS: dict[str, Callable[[Path], DataFrame]] = {
+READERS: dict[str, Callable[[Path, tuple[str, ...], str], DataFrame]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".jsonl": _read_json,

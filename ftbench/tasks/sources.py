@@ -28,10 +28,11 @@ def load(task: Task) -> Data:
     if isinstance(source, Packaged):
         return Data(task, source.build(read_packaged(source)), task.labels)
     if isinstance(source, Files):
-        return to_data(task, read_tables(source.path), f"'{source.path}'")
+        return to_data(task, read_tables(source), f"'{source.path}'")
     if isinstance(source, Download):
         tables, notes = read_download(task, source)
-        return replace(to_data(task, tables, f"'{source.path}', {source.layout.folder}"), notes=notes)
+        data = to_data(task, tables, f"'{source.path}', {source.layout.folder}")
+        return replace(data, notes=(*data.notes, *notes))
     return _load_hub(task, source)
 
 

@@ -32,9 +32,15 @@ class Packaged:
 
 @dataclass(frozen=True)
 class Files:
-    """A user's own table (CSV, TSV, JSONL, Parquet), or a folder with train and validation files."""
+    """A user's own table (CSV, TSV, JSONL, Parquet), or a folder with train and validation files.
+
+    files:    the file of each split, where a task file names them; ``path`` is then the task file
+    encoding: of CSV and TSV; empty: UTF-8, or UTF-16 where the file says so
+    """
 
     path: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    encoding: str = ""
 
 
 @dataclass(frozen=True)

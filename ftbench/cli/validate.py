@@ -1,0 +1,106 @@
+"""``ftbench validate``: look at the data before training on it."""
+
+from __future__ import annotations
+
+import json as codec
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftbench.cli import options as flags
+
+if TYPE_CHECKING:
+    from ftbench.tasks.examine import Examined
+    from ftbench.types import Data
+
+
+def validate(
+    file: Annotated[str, typer.Argument(help="Your table, folder or task file; hub:ORG/NAME; or a task's name.")],
+    text: Annotated[list[str] | None, typer.Option(help="Text column; twice, or A,B, for pairs.")] = None,
+    label: Annotated[str, typer.Option(help="Label column.")] = "label",
+    kind: Annotated[str, typer.Option(help="classification or regression.")] = "classification",
+    encoding: Annotated[str, typer.Option(help="A CSV's encoding [UTF-8 or UTF-16].")] = "",
+    data_dir: Annotated[str | None, typer.Option(help="Folder of downloaded data sets, for a task's name.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="The model whose tokens are counted.")] = "minilm",
+    max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.", min=4)] = 128,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Check a data set: rows, label balance, lengths against the limit, duplicates, leaks, doubtful labels.
+
+    Exits with 2 when the data cannot be used, with 0 when it can, whatever the warnings.
+
+    Examples:
+
+        ftbench validate reviews.csv --text review --label stars
+
+        ftbench validate my-task.toml --json
+
+        ftbench validate rte --data-dir glue_data
+    """
+    from ftbench.models.locate import locate
+    from ftbench.runs.lengths import token_lengths
+    from ftbench.tasks import from_folder, resolve
+    from ftbench.tasks.examine import examine
+    from ftbench.tasks.sources import load
+
+    kind = flags.one_of(kind, ("classification", "regression"), "kind")
+    task = resolve(file, tuple(flags.flatten(text)), label, kind, encoding)  # type: ignore[arg-type]
+    data = load(from_folder([task], data_dir)[0] if data_dir else task)
+    found = examine(data)
+    lengths = token_lengths(data, locate(model), max_length)
+    if json:
+        print(codec.dumps(_plain(data, found, lengths), indent=2, ensure_ascii=False))
+        return
+    _show(data, found, lengths)
+
+
+def _plain(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    return {
+        "task": data.task.name,
+        "kind": data.task.kind,
+        "labels": list(data.labels),
+        "splits": {name: {**counts, "tokens": lengths[name]} for name, counts in found.splits.items()},
+        "warnings": [*_cut(lengths), *found.warnings],
+        "notes": list(data.notes),
+    }
+
+
+def _cut(lengths: Mapping[str, Mapping[str, int]]) -> list[str]:
+    return [
+        f"{name}: {found['cut']:,} rows are longer than {found['limit']} tokens and would be cut (--max-length)"
+        for name, found in lengths.items()
+        if found["cut"]
+    ]
+
+
+def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    names = list(found.splits)
+    grid = Table(title=f"{data.task.name}: {data.task.kind}", title_justify="left")
+    grid.add_column("")
+    for name in names:
+        grid.add_column(name, justify="right")
+    for what in ("rows", "words_median", "words_max", "empty", "duplicates"):
+        grid.add_row(what.replace("_", ", "), *(f"{found.splits[name][what]:,}" for name in names))
+    for what in ("median", "p95", "max", "cut"):
+        grid.add_row(f"tokens, {what}", *(f"{lengths[name][what]:,}" for name in names))
+    for label in data.labels:
+        counts = [found.splits[name]["labels"][label] for name in names]
+        shares = [count / found.splits[name]["rows"] for name, count in zip(names, counts, strict=True)]
+        grid.add_row(
+            f"label {label}", *(f"{count:,} ({share:.0%})" for count, share in zip(counts, shares, strict=True))
+        )
+    if not data.labels:
+        for what in ("min", "mean", "max"):
+            grid.add_row(f"target, {what}", *(f"{found.splits[name]['target'][what]:g}" for name in names))
+    console.print(grid)
+    for warning in (*_cut(lengths), *found.warnings):
+        console.print(f"! {warning}", soft_wrap=True)
+    for note in data.notes:
+        console.print(f"- {note}", soft_wrap=True)
+    if not found.warnings and not _cut(lengths):
+        console.print("Nothing to worry about.")

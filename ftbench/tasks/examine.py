@@ -1,0 +1,107 @@
+"""What to know about rows before training on them: balance, duplicates, leaks, empty texts, doubtful labels. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ftbench.types.task import Data, Rows
+
+#: a class with fewer training rows is named
+FEW_ROWS = 8
+#: the most frequent class over the rarest beyond which the balance is named
+LOPSIDED = 10
+
+
+@dataclass(frozen=True)
+class Examined:
+    """splits: name to counts; warnings: what a user should look at before training, worst first."""
+
+    splits: Mapping[str, Mapping[str, Any]]
+    warnings: tuple[str, ...] = field(default=())
+
+
+def examine(data: Data) -> Examined:
+    """Counts per split and warnings. Texts are equal when they are so without case and spaces."""
+    keys = {name: [_key(row) for row in zip(*rows.texts, strict=True)] for name, rows in data.splits.items()}
+    splits = {name: _counts(rows, keys[name], data.labels) for name, rows in data.splits.items()}
+    warnings = [*_leaks(keys), *_contradictions(data, keys["train"])]
+    for name, found in splits.items():
+        if found["empty"]:
+            warnings.append(f"{name}: {found['empty']:,} of {found['rows']:,} texts are empty")
+        if found["duplicates"]:
+            warnings.append(f"{name}: {found['duplicates']:,} rows repeat the text of an earlier one")
+    return Examined(splits, (*warnings, *_doubtful_labels(data)))
+
+
+def _counts(rows: Rows, keys: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    words = np.array([sum(len(text.split()) for text in row) for row in zip(*rows.texts, strict=True)])
+    counts: dict[str, Any] = {
+        "rows": len(rows),
+        "words_median": int(np.median(words)),
+        "words_max": int(words.max()),
+        "empty": sum(not key.strip("\x1f") for key in keys),
+        "duplicates": len(keys) - len(set(keys)),
+    }
+    if labels:
+        counts["labels"] = {name: int((rows.labels == i).sum()) for i, name in enumerate(labels)}
+    else:
+        values = rows.labels
+        counts["target"] = {"min": float(values.min()), "mean": float(values.mean()), "max": float(values.max())}
+    return counts
+
+
+def _leaks(keys: Mapping[str, Sequence[str]]) -> list[str]:
+    train = set(keys["train"])
+    found = []
+    for name, own in keys.items():
+        shared = sum(key in train for key in own) if name != "train" else 0
+        if shared:
+            found.append(
+                f"{shared:,} of {len(own):,} {name} rows have a text that is in train too: their scores may be memory"
+            )
+    return found
+
+
+def _contradictions(data: Data, keys: Sequence[str]) -> list[str]:
+    if not data.labels:
+        return []
+    given: dict[str, set[int]] = {}
+    for key, label in zip(keys, data.splits["train"].labels.tolist(), strict=True):
+        given.setdefault(key, set()).add(label)
+    found = sum(len(labels) > 1 for labels in given.values())
+    return [f"train: {found:,} texts occur with different labels"] if found else []
+
+
+def _doubtful_labels(data: Data) -> list[str]:
+    """Names that differ only in case or spaces, rare classes, a lopsided balance, a target with few values."""
+    train = data.splits["train"]
+    if not data.labels:
+        values = np.unique(train.labels)
+        few = f"the target has {len(values)} values only: classes? (--kind classification)"
+        return [few] if len(values) <= 2 else []
+    alike: dict[str, list[str]] = {}
+    for name in data.labels:
+        alike.setdefault("".join(name.lower().split()), []).append(name)
+    warnings = [f"labels {', '.join(map(repr, names))} differ in case or spaces only" for names in alike.values()
+                if len(names) > 1]  # fmt: skip
+    counts = Counter(data.labels[i] for i in train.labels.tolist())
+    rare = [f"'{name}' ({counts[name]})" for name in data.labels if counts[name] < FEW_ROWS]
+    if rare:
+        more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+        warnings.append(f"classes with fewer than {FEW_ROWS} train rows: {', '.join(rare[:5])}{more}")
+    most, least = max(counts.values()), min(counts.values())
+    if most > LOPSIDED * least:
+        warnings.append(
+            f"the largest class has {most / least:.0f} times the rows of the smallest: read macro_f1 or "
+            "balanced_accuracy beside accuracy"
+        )
+    return warnings
+
+
+def _key(row: Sequence[str]) -> str:
+    return "\x1f".join(" ".join(text.split()).casefold() for text in row)
