@@ -21,14 +21,14 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 @app.command("tasks")
 def list_tasks(json: Json = False) -> None:
     """Tasks that ftbench knows by name. Your own file works too: `--task reviews.csv --text ... --label ...`."""
-    from ftbench.tasks import TASKS
+    from ftbench.tasks import GROUPS, TASKS
 
     rows = [
         {
             "task": task.name,
             "kind": task.kind,
             "inputs": ", ".join(task.inputs),
-            "classes": len(task.labels) or "in the data",
+            "classes": len(task.labels) or "a number",
             "metrics": ", ".join(task.metrics),
             "description": task.description,
             "licence": task.licence,
@@ -37,6 +37,9 @@ def list_tasks(json: Json = False) -> None:
         for task in TASKS.values()
     ]
     _show("tasks", rows, ("task", "classes", "metrics", "description", "licence"), json)
+    if not json:
+        for name, tasks in GROUPS.items():
+            print(f"Group {name}: {', '.join(tasks)}")
 
 
 @app.command("methods")

@@ -19,6 +19,7 @@ from ftbench.runs.stages import Request, check_joined, parse_arms, plan
 from ftbench.runs.store import Store
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
+from ftbench.types import Data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,13 @@ def to_request(ask: Ask) -> Request:
     )
 
 
+def describe_data(data: Data) -> str:
+    """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
+    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+    names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
+    return f"{data.task.name}: {rows} rows; " + (f"{len(data.labels)} classes: {names}" if names else "a regression")
+
+
 def run_study(
     ask: Ask,
     output_dir: Path,
@@ -79,8 +87,11 @@ def run_study(
     """Does the study and prints its table. Returns how many runs failed. Raises what ``Grid.run`` raises."""
     request = to_request(ask)
     stages = plan(request)
-    for note in [note for data in request.data for note in data.notes]:
-        print(f"note: {note}", file=sys.stderr)
+    for data in request.data:
+        if not quiet:
+            print(describe_data(data), file=sys.stderr)
+        for note in data.notes:
+            print(f"note: {note}", file=sys.stderr)
     display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
     with display, stop_on_signals(display.message) as should_stop:
         options = Options(

@@ -123,7 +123,7 @@ def recording(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     states: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
-        states.append(output[0] if isinstance(output, tuple) else output)
+        states.append(output if isinstance(output, Tensor) else output[0])
 
     with contextlib.ExitStack() as undo:
         for block in blocks:

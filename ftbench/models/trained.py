@@ -8,8 +8,9 @@ import torch
 from safetensors import SafetensorError
 
 from ftbench.errors import UsageError
-from ftbench.models.backbone import Backbone, quiet
+from ftbench.models.backbone import Backbone
 from ftbench.models.locate import Checkpoint
+from ftbench.models.quiet import quiet
 
 
 def load_trained(checkpoint: Checkpoint, tokenizer: Any) -> tuple[Backbone, tuple[str, ...]]:
