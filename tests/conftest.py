@@ -17,6 +17,7 @@ import csv
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -123,20 +124,26 @@ def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
 def tiny_tokenizer(family: str) -> Any:
     """A WordPiece tokenizer over ``WORDS``, with special tokens, token types and padding as the family has them.
 
-    T5 ends its texts, Llama begins them, GPT-2 and Qwen do neither. GPT-2 and Llama pad left, and
-    Llama has no pad token.
+    T5 ends its texts, Llama begins them, GPT-2 and Qwen do neither. GPT-2 and Llama pad left, and Llama has no pad
+    token. MPNet's is token 1, as its code takes for granted. Qwen2's tokenizer, which transformers insists on, cuts
+    texts into letters here, and pads with its end token.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
+    if family == "qwen2":
+        letters = {letter: i for i, letter in enumerate(["<|endoftext|>", "\u0120", *ascii_lowercase])}
+        return Qwen2Tokenizer(letters, [], model_max_length=SIZES["positions"] - 2, padding_side="right")
     names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    if family == "mpnet":
+        names = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
     vocabulary = {word: i for i, word in enumerate([*names.values(), *WORDS])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     typed = family in ("bert", "electra", "albert", "deberta", "deberta-v2")
     first, last = {"t5": ("", "[SEP]"), "llama": ("[CLS]", "")}.get(family, ("[CLS]", "[SEP]"))
-    if family not in ("gpt2", "qwen2", "qwen3"):
+    if family not in ("gpt2", "qwen3"):
         second = "1" if typed else "0"
         one, two = [first, "$A", last], [f"$B:{second}", last and f"{last}:{second}"]
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -166,6 +173,7 @@ def _tiny_fields(family: str) -> dict[str, Any]:
         "deberta": deberta | {"pos_att_type": ["c2p", "p2c"]},
         "deberta-v2": deberta
         | {"pos_att_type": "p2c|c2p", "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True},
+        "mpnet": {"pad_token_id": 1},
         "modernbert": {"local_attention": 8, "bos_token_id": 2, "cls_token_id": 2}
         | {"eos_token_id": 3, "sep_token_id": 3},
         "distilbert": {"dim": width, "n_layers": layers, "n_heads": heads, "hidden_dim": 2 * width}

@@ -7,16 +7,38 @@ A method adds named terms to the task loss, and may change weights or gradients 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from ftbench.errors import FtbenchError
 from ftbench.models.backbone import Backbone, Out, Transform
 
 Dropout = Literal["independent", "shared", "off"]
+
+
+@dataclass(frozen=True)
+class View:
+    """A further pass over the micro-batch that a method wants.
+
+    transform: what happens to the word embeddings, (rows, tokens, width) to the same shape
+    dropout:   masks of its own, those of the clean pass, or none
+    """
+
+    transform: Transform | None = None
+    dropout: Dropout = "independent"
+
+
+def _no_pass(view: View) -> Out:
+    raise FtbenchError("this batch is not being trained on: no pass can be run over it")
+
+
+def _no_loss(out: Out) -> Tensor:
+    raise FtbenchError("this batch is not being trained on: it has no task loss")
 
 
 @dataclass
@@ -26,9 +48,12 @@ class Batch:
     inputs:    input_ids, attention_mask (rows, tokens) and token_type_ids where the model has them
     labels:    (rows,) int64, or float32 in regression
     ids:       (rows,) row numbers in the task's split
+    positions: (rows,) positions among the rows trained on, from 0
     generator: the only source of randomness that a method may use; seeded by (seed, step, micro-batch)
     diagnose:  true at a few steps: time for measurements that cost something
     notes:     scalars that a method wants logged, by name
+    run:       one further pass over the rows, now; it is counted as a pass
+    task_loss: the task's loss () of a pass, a mean over the rows
     """
 
     inputs: dict[str, Tensor]
@@ -38,18 +63,9 @@ class Batch:
     regression: bool = False
     diagnose: bool = False
     notes: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class View:
-    """A further pass over the micro-batch that a penalty wants.
-
-    transform: what happens to the word embeddings, (rows, tokens, width) to the same shape
-    dropout:   masks of its own, those of the clean pass, or none
-    """
-
-    transform: Transform | None = None
-    dropout: Dropout = "independent"
+    positions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    run: Callable[[View], Out] = _no_pass
+    task_loss: Callable[[Out], Tensor] = _no_loss
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,53 @@ class Term:
     weight: float
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a method may look at before training.
+
+    backbone: the network with its pretrained weights and a fresh head
+    steps:    optimizer steps that are planned
+    rows:     how many rows are trained on
+    batches:  one pass over all rows in a fixed order, 64 at a time; made anew at every call
+    cache:    folder for what can be computed once for many runs, or None
+    key:      stands for weights, rows and token limit, for names in ``cache``
+    """
+
+    backbone: Backbone
+    steps: int
+    rows: int
+    batches: Callable[[], Iterator[Batch]]
+    cache: Path | None = None
+    key: str = ""
+
+
+@dataclass
+class Group:
+    """How one parameter is trained.
+
+    lr:    its learning rate as a multiple of the run's
+    decay: decoupled weight decay
+    depth: 0 in the head, 1 in the topmost block, more below; see ``Backbone.depths``
+    """
+
+    name: str
+    parameter: Tensor
+    decay: float
+    depth: int
+    lr: float = 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step: its number from 0, how many are planned, the learning rate, and a source of randomness
+    on the model's device that is seeded by (seed, step)."""
+
+    number: int
+    steps: int
+    lr: float
+    generator: torch.Generator
+
+
 @dataclass
 class Method:
     """Fields are hyper-parameters: ``weight`` is always lambda, ``eps`` always a radius.
@@ -70,6 +133,11 @@ class Method:
     cost:     passes per step in words, forward and backward.
     neutral:  fields at which the method is plain fine-tuning bit for bit, or None (``no_neutral`` says why).
     joinable: its views do not need the clean pass first, so both may run as one batch.
+    wants_states:   ``Out.states`` is filled for its passes.
+    owns_backward:  it computes the task loss and its gradient itself, in ``backward``.
+    owns_gradients: it wraps the gradient of the whole step, in ``gradients``.
+    moves:          ``finish`` gives other weights than the last step; those of the last step are scored as ``raw``.
+    batch_coupled:  its term depends on which rows share a micro-batch.
     """
 
     name: ClassVar[str]
@@ -81,6 +149,11 @@ class Method:
     neutral: ClassVar[Mapping[str, Any] | None] = None
     no_neutral: ClassVar[str] = ""
     joinable: ClassVar[bool] = False
+    wants_states: ClassVar[bool] = False
+    owns_backward: ClassVar[bool] = False
+    owns_gradients: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
+    batch_coupled: ClassVar[bool] = False
 
     def set_fields(self) -> dict[str, Any]:
         """The fields that differ from their default."""
@@ -98,27 +171,57 @@ class Method:
     @property
     def can_join(self) -> bool:
         """Whether its passes may run as one batch with the clean one, each drawing masks of its own."""
+        if self.owns_backward:
+            return False
         return not self.has_views or (self.joinable and getattr(self, "dropout", "independent") == "independent")
 
-    def prepare(self, backbone: Backbone) -> None:
-        """Once, on the pretrained weights, before the optimizer exists."""
+    def prepare(self, start: Start) -> None:
+        """Once, on the pretrained weights, before the optimizer exists; torch's own random numbers are seeded.
 
-    def views(self, batch: Batch) -> list[View]:
-        """Every micro-batch: the further passes that ``penalty`` wants."""
+        May change weights, freeze parameters, and install hooks that act in training only.
+        """
+
+    def groups(self, groups: list[Group]) -> list[Group]:
+        """Once: how each parameter is trained, and parameters of the method's own."""
+        return groups
+
+    def begin(self, batch: Batch) -> None:
+        """Every micro-batch, before the clean pass."""
+
+    def views(self, batch: Batch, out: Out | None) -> list[View]:
+        """Every micro-batch: the further passes that ``penalty`` wants; ``out`` is None where passes are joined."""
         return []
 
     def penalty(self, batch: Batch, out: Out, views: list[Out]) -> Term | None:
         """Every micro-batch: a term to add to the task loss, from the clean pass and its own views."""
         return None
 
-    def after_backward(self, backbone: Backbone, step: int) -> None:
+    def backward(self, batch: Batch, scaled: Callable[[Tensor], None]) -> Tensor:
+        """Every micro-batch of a method that ``owns_backward``: its passes (``batch.run``), and ``scaled(loss)`` for
+        each loss whose gradient is wanted. Returns the loss to log."""
+        raise NotImplementedError
+
+    def gradients(self, backbone: Backbone, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Every optimizer step of a method that ``owns_gradients``: ``compute()`` adds the gradient of the whole batch
+        at the present weights to ``.grad``, always with the same dropout masks, and returns what to log."""
+        return compute()
+
+    def after_backward(self, backbone: Backbone, step: Step) -> None:
         """Every optimizer step, gradients complete, before clipping."""
 
-    def after_step(self, backbone: Backbone, step: int) -> None:
+    def after_step(self, backbone: Backbone, step: Step) -> None:
         """Every optimizer step, weights updated."""
 
+    def evaluated(self, backbone: Backbone, step: int, score: float) -> bool:
+        """After each evaluation; ``score``: the headline on the rows to select on, larger is better. True stops."""
+        return False
+
+    def candidates(self, backbone: Backbone) -> Mapping[str, Mapping[str, Tensor]]:
+        """Once, after the last step: other weights to score beside the trained ones, by name."""
+        return {}
+
     def finish(self, backbone: Backbone) -> None:
-        """Once, after the last evaluation: leave a plain model, whose predictions are the same."""
+        """Once, after the last step: leave a plain model. Unless it ``moves``, its predictions are the same."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """State to keep in a checkpoint, by name."""

@@ -39,7 +39,7 @@ class NoisedPass(Method):
         else:
             self._detach = self.detach
 
-    def views(self, batch: Batch) -> list[View]:
+    def views(self, batch: Batch, out: Out | None) -> list[View]:
         return [View(lambda embeddings: self.add_noise(embeddings, batch), self.dropout)]
 
     def penalty(self, batch: Batch, out: Out, views: list[Out]) -> Term | None:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from ftbench.errors import FtbenchError
+from ftbench.methods.method import Start
 from ftbench.methods.noise import NoisedPass
 from ftbench.models.backbone import Backbone
 
@@ -50,8 +51,9 @@ class R4F(NoisedPass):
     cost: ClassVar[str] = "2 forward, 2 backward"
     no_neutral: ClassVar[str] = "the head is normalised at every setting; weight=0 is that alone"
 
-    def prepare(self, backbone: Backbone) -> None:
+    def prepare(self, start: Start) -> None:
         """Raises FtbenchError for a head without a linear layer."""
+        backbone = start.backbone
         linears = head_linears(backbone)
         if not linears:
             raise FtbenchError(f"r4f: a {backbone.model.config.model_type} head has no linear layer to normalise")

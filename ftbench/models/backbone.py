@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -34,9 +34,14 @@ Transform = Callable[[Tensor], Tensor]
 
 @dataclass
 class Out:
-    """What one pass gives: logits (rows, classes), float32 or the autocast type; (rows, 1) in regression."""
+    """What one pass gives.
+
+    logits: (rows, classes), float32 or the autocast type; (rows, 1) in regression
+    states: the output of every block, (rows, tokens, width) each, where they were asked for
+    """
 
     logits: Tensor
+    states: list[Tensor] = field(default_factory=list)
 
 
 class Backbone:
@@ -87,12 +92,20 @@ class Backbone:
             self.forward(inputs)
         return states
 
-    def forward(self, inputs: dict[str, Tensor], transform: Transform | None = None, *, reuse: bool = False) -> Out:
+    def forward(
+        self,
+        inputs: dict[str, Tensor],
+        transform: Transform | None = None,
+        *,
+        reuse: bool = False,
+        states: bool = False,
+    ) -> Out:
         """One pass. ``inputs``: input_ids and attention_mask (rows, tokens), token_type_ids where the model has them.
 
         transform: changes the word embeddings of this pass only.
         reuse: feed ``transform`` the embeddings of the pass before, so that both passes share one
             lookup and the table gets one gradient, not two (the table is the largest matrix there is).
+        states: record the blocks' outputs.
 
         Raises FtbenchError where ``transform`` has met no embeddings: a pass without noise is not what was asked.
         """
@@ -101,8 +114,13 @@ class Backbone:
         self._transform, self._embedded = transform, False
         if self._counts_from_edge and self.tokenizer.padding_side == "left":
             inputs = inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
+        recorded: list[Tensor] = []
         try:
-            logits = self.model(**inputs).logits
+            if states:
+                with self.recording() as recorded:
+                    logits = self.model(**inputs).logits
+            else:
+                logits = self.model(**inputs).logits
         finally:
             self._transform = None
         if transform is not None and not self._embedded:
@@ -111,7 +129,7 @@ class Backbone:
         if self._order is not None:
             self._order = self._order.to(logits.device)
             logits = logits.index_select(-1, self._order)
-        return Out(logits)
+        return Out(logits, recorded)
 
     @contextlib.contextmanager
     def keeping_embeddings(self) -> Iterator[None]:

@@ -35,6 +35,7 @@ class State:
     best: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
+    stopped: bool = False
 
 
 def save(

@@ -1,21 +1,27 @@
 """The training loop, drawn once.
 
     prepare                                      once, on the pretrained weights        (method hook)
+    groups                                       once, how each parameter is trained    (method hook)
     for each optimizer step:
         batch = plan(seed, epoch)[step]          a pure function: nothing to resume
+        gradients                                wraps what follows, for one method     (method hook)
         for each micro-batch:
             seed everything with (seed, step, micro-batch)
-            views                                further passes wanted                   (method hook)
+            begin                                before the clean pass                  (method hook)
             out   = forward(batch)               the clean pass, task loss on it
+            views                                further passes wanted                  (method hook)
             outs  = forward(batch, view) each    or all as one batch where passes = joined
-            penalty                              a named term                            (method hook)
+            penalty                              a named term                           (method hook)
             backward(task loss + sum of weight * term), scaled to its share of the batch
-        after_backward                           every optimizer step                    (method hook)
+            (a method that owns the backward pass does all of this itself: backward)    (method hook)
+        after_backward                           every optimizer step                   (method hook)
         clip, AdamW step on a linear schedule
-        after_step                               every optimizer step                    (method hook)
+        after_step                               every optimizer step                   (method hook)
         watch                                    log, evaluate, checkpoint, stop
-    state_dict / load_state_dict                 at a checkpoint                         (method hook)
-    finish                                       once, on the trained weights            (method hook)
+    evaluated                                    after each evaluation; may stop        (method hook)
+    candidates                                   once, other weights to score           (method hook)
+    finish                                       once, on the trained weights           (method hook)
+    state_dict / load_state_dict                 at a checkpoint                        (method hook)
 
 Weights are float32, autocast decides what a pass computes in. Losses are means over the whole batch,
 however it is cut into micro-batches. Because every micro-batch seeds its own random numbers, a method's
@@ -34,15 +40,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ftbench.errors import UsageError
-from ftbench.methods.method import Batch, Method
+from ftbench.methods.method import Batch, Method, Step, Term
 from ftbench.models.backbone import Backbone
 from ftbench.training.batches import Tokens, plan, share
 from ftbench.training.checkpoint import State
 from ftbench.training.cost import Meter
 from ftbench.training.evaluate import collate_for
 from ftbench.training.log import Window
-from ftbench.training.optim import lr_at, mix
-from ftbench.training.passes import gradient_ratios, run_passes
+from ftbench.training.optim import lr_at, mix, trained
+from ftbench.training.passes import Passes, gradient_ratios, run_passes
 from ftbench.training.precision import autocast, make_scaler
 from ftbench.types import RunSpec
 
@@ -77,13 +83,21 @@ class Training:
         if self.spec.passes == "joined" and not all(method.can_join for method in self.methods):
             raise UsageError(f"passes=joined: {self.spec.method} needs its passes apart")
         self.window = Window(self.state.sums)
-        self.parameters = [p for p in self.backbone.model.parameters() if p.requires_grad]
+        self.parameters = trained(self.optimizer, self.backbone.model)
         self.per_epoch = math.ceil(len(self.labels) / self.spec.batch_size)
         self.scaler = make_scaler(self.backbone.device, self.spec.precision)
         if self.state.scaler:
             self.scaler.load_state_dict(self.state.scaler)
+        self.states = any(method.wants_states for method in self.methods)
+        self.gradients = next((m.gradients for m in self.methods if m.owns_gradients), None)
+        self.backward = next((m.backward for m in self.methods if m.owns_backward), None)
         self._epoch = -1
         self._plan: list[Any] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done, or a method stopped the run."""
+        return self.state.step >= self.spec.steps or self.state.stopped
 
     def batch_at(self, step: int) -> Any:
         """Row positions (rows,) of the batch of an optimizer step."""
@@ -103,7 +117,7 @@ def train(run: Training, watch: Callable[[Training], None]) -> None:
     every = max(1, run.spec.steps // LOG_RECORDS)
     run.backbone.model.train()
     run.meter.start()
-    while run.state.step < run.spec.steps:
+    while not run.finished:
         run.window.add(optimizer_step(run, run.state.step))
         run.state.step += 1
         if run.state.step % every == 0 or run.state.step == run.spec.steps:
@@ -117,23 +131,36 @@ def train(run: Training, watch: Callable[[Training], None]) -> None:
 def optimizer_step(run: Training, step: int) -> dict[str, Tensor]:
     """One optimizer step. Returns scalars to log: task loss, each term, notes, the gradient's norm."""
     spec = run.spec
-    positions = run.batch_at(step)
-    logged: dict[str, Tensor] = {}
-    for micro, part in enumerate(share(positions, spec.micro_batch)):
-        values, notes = micro_step(run, step, micro, part, len(part) / len(positions))
-        logged |= {name: logged[name] + value if name in logged else value for name, value in values.items()} | notes
+    rate = lr_at(step, spec.steps, spec.lr, spec.warmup)
+    generator = torch.Generator(run.backbone.device).manual_seed(mix(spec.seed, step, "step"))
+    moment = Step(step, spec.steps, rate, generator)
+
+    def compute() -> dict[str, Tensor]:
+        return accumulate(run, step)
+
+    logged = run.gradients(run.backbone, compute) if run.gradients else compute()
     run.scaler.unscale_(run.optimizer)
     for method in run.methods:
-        method.after_backward(run.backbone, step)
+        method.after_backward(run.backbone, moment)
     logged["grad_norm"] = torch.nn.utils.clip_grad_norm_(run.parameters, spec.clip or math.inf)
     for group in run.optimizer.param_groups:
-        group["lr"] = lr_at(step, spec.steps, spec.lr, spec.warmup)
+        group["lr"] = rate * group["scale"]
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
     for method in run.methods:
-        method.after_step(run.backbone, step)
+        method.after_step(run.backbone, moment)
     run.meter.cost.steps += 1
+    return logged
+
+
+def accumulate(run: Training, step: int) -> dict[str, Tensor]:
+    """Adds the gradient of the whole batch of a step to ``.grad``, in micro-batches; returns what to log."""
+    positions = run.batch_at(step)
+    logged: dict[str, Tensor] = {}
+    for micro, part in enumerate(share(positions, run.spec.micro_batch)):
+        values, notes = micro_step(run, step, micro, part, len(part) / len(positions))
+        logged |= {name: logged[name] + value if name in logged else value for name, value in values.items()} | notes
     return logged
 
 
@@ -144,25 +171,55 @@ def micro_step(
 
     Returns its share of each term's mean, and the methods' notes.
     """
-    spec, methods = run.spec, run.methods
-    batch = _make_batch(run, step, micro, part)
+    spec, cost = run.spec, run.meter.cost
+    batch = make_batch(run, part, mix(spec.seed, step, micro, "method"))
+    batch.diagnose = micro == 0 and step in _diagnosed(spec.steps)
+    passes = Passes(run.backbone, batch, mix(spec.seed, step, micro, "dropout"), states=run.states)
+    batch.run = passes.view
+    for method in run.methods:
+        method.begin(batch)
     with autocast(run.backbone.device, spec.precision):
-        seed = mix(spec.seed, step, micro, "dropout")
-        out, views = run_passes(run.backbone, methods, batch, seed, joined=spec.passes == "joined")
-        loss = task_loss(out.logits, batch.labels, regression=run.regression)
-        penalties = [method.penalty(batch, out, own) for method, own in zip(methods, views, strict=True)]
-    terms = [term for term in penalties if term is not None]
-    if batch.diagnose and terms:
-        with run.meter.pause():
-            batch.notes |= gradient_ratios(loss, terms, run.parameters)
-    objective = sum((term.weight * term.value for term in terms), loss)
-    run.scaler.scale(objective * fraction).backward()
-    passed = 1 + sum(map(len, views))
-    run.meter.cost.forward_passes += passed
-    run.meter.cost.backward_passes += passed
-    run.meter.cost.tokens += int(run.tokens.lengths[part].sum())
-    values = {"loss": loss, **{term.name: term.value for term in terms}}
+        values = (_owned if run.backward else _objective)(run, passes, fraction)
+    cost.forward_passes += passes.count
+    cost.backward_passes += passes.count
+    cost.tokens += int(run.tokens.lengths[part].sum())
     return {name: value.detach() * fraction for name, value in values.items()}, batch.notes
+
+
+def _objective(run: Training, passes: Passes, fraction: float) -> dict[str, Tensor]:
+    """Task loss and terms, and one backward pass through all of them. Returns them by name."""
+    batch = passes.batch
+    out, views = run_passes(passes, run.methods, joined=run.spec.passes == "joined")
+    loss = batch.task_loss(out)
+    penalties = [method.penalty(batch, out, own) for method, own in zip(run.methods, views, strict=True)]
+    with torch.autocast(run.backbone.device.type, enabled=False):
+        terms = _by_name(run.methods, penalties)
+        if batch.diagnose and terms:
+            with run.meter.pause():
+                batch.notes |= gradient_ratios(loss, terms, run.parameters)
+        objective = sum((term.weight * term.value for term in terms.values()), loss)
+        run.scaler.scale(objective * fraction).backward()
+    return {"loss": loss, **{name: term.value for name, term in terms.items()}}
+
+
+def _owned(run: Training, passes: Passes, fraction: float) -> dict[str, Tensor]:
+    """The loss of a method that runs its own passes and backward passes."""
+
+    def scaled(loss: Tensor) -> None:
+        with torch.autocast(run.backbone.device.type, enabled=False):
+            run.scaler.scale(loss * fraction).backward()
+
+    if run.backward is None:
+        raise TypeError("no method owns the backward pass")
+    with run.backbone.keeping_embeddings():
+        return {"loss": run.backward(passes.batch, scaled)}
+
+
+def _by_name(methods: Sequence[Method], penalties: Sequence[Term | None]) -> dict[str, Term]:
+    """Terms by their name; by ``method.name`` where two methods chose the same."""
+    found = [(method.name, term) for method, term in zip(methods, penalties, strict=True) if term is not None]
+    names = [term.name for _, term in found]
+    return {term.name if names.count(term.name) == 1 else f"{method}.{term.name}": term for method, term in found}
 
 
 def task_loss(logits: Tensor, labels: Tensor, *, regression: bool) -> Tensor:
@@ -182,17 +239,20 @@ def evaluation_steps(steps: int, per_epoch: int, evaluations: int) -> list[int]:
     return sorted({min(steps, epoch * per_epoch) for epoch in range(every, epochs + 1, every)} | {steps})
 
 
-def _make_batch(run: Training, step: int, micro: int, part: Any) -> Batch:
+def make_batch(run: Training, part: Any, seed: int) -> Batch:
+    """The rows at the positions ``part`` as a batch, with its own random numbers."""
     device = run.backbone.device
     kind = torch.float32 if run.regression else torch.int64
-    return Batch(
+    batch = Batch(
         inputs=collate_for(run.backbone, run.tokens, part),
         labels=torch.as_tensor(run.labels[part], dtype=kind).to(device, non_blocking=True),
         ids=torch.as_tensor(run.index[part]).to(device, non_blocking=True),
-        generator=torch.Generator(device).manual_seed(mix(run.spec.seed, step, micro, "method")),
+        generator=torch.Generator(device).manual_seed(seed),
         regression=run.regression,
-        diagnose=micro == 0 and step in _diagnosed(run.spec.steps),
+        positions=torch.as_tensor(part),
     )
+    batch.task_loss = lambda out: task_loss(out.logits, batch.labels, regression=run.regression)
+    return batch
 
 
 def _diagnosed(steps: int) -> set[int]:

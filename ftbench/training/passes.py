@@ -12,55 +12,77 @@ from ftbench.models.backbone import Backbone, Out
 from ftbench.training.optim import mix
 
 
-def run_passes(
-    backbone: Backbone, methods: Sequence[Method], batch: Batch, seed: int, *, joined: bool
-) -> tuple[Out, list[list[Out]]]:
+class Passes:
+    """Passes over one micro-batch, each with dropout masks of its own; ``count`` says how many there were.
+
+    The clean pass draws the same masks as plain fine-tuning, whatever the methods do.
+    """
+
+    def __init__(self, backbone: Backbone, batch: Batch, seed: int, *, states: bool) -> None:
+        self.backbone, self.batch, self.seed, self.states = backbone, batch, seed, states
+        self.count = self._views = 0
+
+    def clean(self) -> Out:
+        """The batch as it is."""
+        torch.manual_seed(self.seed)
+        self.count += 1
+        return self.backbone.forward(self.batch.inputs, states=self.states)
+
+    def view(self, view: View) -> Out:
+        """The batch as a method wants it; shares the lookup of the pass before."""
+        torch.manual_seed(self.seed if view.dropout == "shared" else mix(self.seed, self._views))
+        self._views += 1
+        self.count += 1
+        self.backbone.model.train(view.dropout != "off")
+        out = self.backbone.forward(self.batch.inputs, view.transform, reuse=True, states=self.states)
+        self.backbone.model.train()
+        return out
+
+
+def run_passes(passes: Passes, methods: Sequence[Method], *, joined: bool) -> tuple[Out, list[list[Out]]]:
     """The clean output, and for each method the outputs of its views in their order.
 
-    Separate: one forward each, so the clean pass draws the same dropout masks as plain fine-tuning.
-    Joined: one forward over all copies of the batch, with masks of its own.
+    Separate: one forward each. Joined: one forward over all copies of the batch, with masks of its own.
     """
-    wanted = [method.views(batch) for method in methods]
-    flat = [view for views in wanted for view in views]
-    outs = (_joined if joined and flat else _separate)(backbone, batch, flat, seed)
-    rest = iter(outs[1:])
-    return outs[0], [[next(rest) for _ in views] for views in wanted]
+    batch = passes.batch
+    if not any(method.has_views for method in methods):
+        return passes.clean(), [[] for _ in methods]
+    if joined:
+        wanted = [method.views(batch, None) for method in methods]
+        outs = iter(_joined(passes, [view for views in wanted for view in views]))
+        clean = next(outs)
+        return clean, [[next(outs) for _ in views] for views in wanted]
+    with passes.backbone.keeping_embeddings():
+        clean = passes.clean()
+        return clean, [[passes.view(view) for view in method.views(batch, clean)] for method in methods]
 
 
-def _separate(backbone: Backbone, batch: Batch, views: Sequence[View], seed: int) -> list[Out]:
-    torch.manual_seed(seed)
-    if not views:
-        return [backbone.forward(batch.inputs)]
-    with backbone.keeping_embeddings():
-        outs = [backbone.forward(batch.inputs)]
-        for number, view in enumerate(views):
-            torch.manual_seed(seed if view.dropout == "shared" else mix(seed, number))
-            backbone.model.train(view.dropout != "off")
-            outs.append(backbone.forward(batch.inputs, view.transform, reuse=True))
-            backbone.model.train()
-    return outs
-
-
-def _joined(backbone: Backbone, batch: Batch, views: Sequence[View], seed: int) -> list[Out]:
-    copies, rows = 1 + len(views), len(batch.labels)
+def _joined(passes: Passes, views: Sequence[View]) -> list[Out]:
+    copies, rows = 1 + len(views), len(passes.batch.labels)
 
     def transform(embeddings: Tensor) -> Tensor:
         clean, *others = embeddings.split(rows)
         changed = [view.transform(e) if view.transform else e for view, e in zip(views, others, strict=True)]
         return torch.cat([clean, *changed])
 
-    torch.manual_seed(seed)
-    inputs = {name: tensor.repeat(copies, 1) for name, tensor in batch.inputs.items()}
-    return [Out(logits) for logits in backbone.forward(inputs, transform).logits.split(rows)]
+    torch.manual_seed(passes.seed)
+    inputs = {name: tensor.repeat(copies, 1) for name, tensor in passes.batch.inputs.items()}
+    whole = passes.backbone.forward(inputs, transform, states=passes.states)
+    passes.count += copies
+    states = list(zip(*(state.split(rows) for state in whole.states), strict=True)) or [()] * copies
+    return [Out(logits, list(own)) for logits, own in zip(whole.logits.split(rows), states, strict=True)]
 
 
-def gradient_ratios(loss: Tensor, terms: Sequence[Term], parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+def gradient_ratios(loss: Tensor, terms: dict[str, Term], parameters: Sequence[Tensor]) -> dict[str, Tensor]:
     """``<term>_gradient_ratio``: norm of the gradient of weight * term over that of the task loss.
 
     Extra backward passes that leave ``.grad`` alone, so the run's numbers do not move.
     """
     reference = _gradient_norm(loss, parameters)
-    return {f"{t.name}_gradient_ratio": _gradient_norm(t.weight * t.value, parameters) / reference for t in terms}
+    return {
+        f"{name}_gradient_ratio": _gradient_norm(t.weight * t.value, parameters) / reference
+        for name, t in terms.items()
+    }
 
 
 def _gradient_norm(value: Tensor, parameters: Sequence[Tensor]) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from ftbench.training.cost import Meter
 from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
 from ftbench.training.memorised import memorised
-from ftbench.training.optim import make_optimizer, mix
+from ftbench.training.optim import make_optimizer, mix, parameter_groups, trained
+from ftbench.training.start import start_of
 from ftbench.training.watch import Control, Split, Watch
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
 
@@ -67,11 +70,39 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
         result = Result(spec=spec, status="diverged", facts=_facts(training, data, tokens), error=str(error))
         return Outcome(result, meter.cost, training.state.history)
     meter.record_peak()
-    outcome = _outcome(training, watch, data, tokens, memorised(training, clean))
-    training.backbone.model.eval()
-    for method in training.methods:
-        method.finish(training.backbone)
-    return outcome
+    scores = finish(training, watch)
+    return _outcome(training, watch, data, tokens, scores, memorised(training, clean))
+
+
+def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]]:
+    """Leaves a plain model. Returns the scores of weights other than ``best``, by selection: ``last``, ``raw`` (where
+    a method's result is not the weights of the last step) and the methods' candidates."""
+    scores = {"last": next(r["evaluation"] for r in reversed(run.state.history) if "evaluation" in r)}
+    model = run.backbone.model
+    model.eval()
+    for method in run.methods:
+        for name, weights in method.candidates(run.backbone).items():
+            with holding(model, weights):
+                scores[name] = watch.score(run)
+    moved = any(method.moves for method in run.methods)
+    for method in run.methods:
+        method.finish(run.backbone)
+    if moved:
+        scores |= {"raw": scores["last"], "last": watch.score(run)}
+    elif len(scores) > 1:
+        watch.score(run)  # the predictions that are stored are those of the last weights
+    return scores
+
+
+@contextlib.contextmanager
+def holding(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Within: the model has other values for the weights named."""
+    own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name in weights}
+    model.load_state_dict(dict(weights), strict=False)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own, strict=False)
 
 
 def apply_perturbations(spec: RunSpec, data: Data) -> Data:
@@ -103,27 +134,36 @@ def _prepare(
     network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed)
     network.model.to(place.device)
     methods = catalogue.make(spec.methods)
+    train_rows = data.splits["train"]
+    start = start_of(spec, network, tokens, train_rows, place.cache, regression=regression)
+    meter.start()
     for number, method in enumerate(methods):
         torch.manual_seed(mix(spec.seed, number, "prepare"))
-        method.prepare(network)
-    optimizer = make_optimizer(network.model, spec.lr, spec.weight_decay)
+        method.prepare(start)
+    meter.stop()
+    optimizer = make_optimizer(parameter_groups(network, methods, spec.weight_decay), spec.lr)
     state = checkpoint.load(place.folder, network.model, optimizer, methods) or checkpoint.State()
     if state.step:
         here = {"device": meter.cost.device, "threads": meter.cost.threads}
         meter.cost.__dict__.update(state.cost, **here, interruptions=state.cost["interruptions"] + 1)
-    meter.cost.trained_parameters = sum(p.numel() for p in network.model.parameters() if p.requires_grad)
-    train_rows = data.splits["train"]
+    meter.cost.trained_parameters = sum(p.numel() for p in trained(optimizer, network.model))
     return Training(
         spec, network, methods, tokens, train_rows.labels, train_rows.index, regression, optimizer, meter, state
     )
 
 
-def _outcome(training: Training, watch: Watch, data: Data, tokens: dict[str, Tokens], noise: dict[str, int]) -> Outcome:
+def _outcome(
+    training: Training,
+    watch: Watch,
+    data: Data,
+    tokens: dict[str, Tokens],
+    scores: dict[str, dict[str, dict[str, float]]],
+    noise: dict[str, int],
+) -> Outcome:
     state, logits, rows = training.state, watch.logits, data.splits["validation"]
     if logits is None:
         raise RuntimeError("the last step was not evaluated")
     decided = decide(logits, regression=training.regression)
-    last = next(r["evaluation"] for r in reversed(state.history) if "evaluation" in r)
     facts = _facts(training, data, tokens) | {
         "distinct_predictions": len(np.unique(decided)),
         "best_step": state.best["step"],
@@ -131,7 +171,7 @@ def _outcome(training: Training, watch: Watch, data: Data, tokens: dict[str, Tok
         "terms": term_means(state.history),
         **noise,
     }
-    metrics = {"last": last, "best": state.best["scores"]}
+    metrics = {**scores, "best": state.best["scores"]}
     predictions = {"example": rows.index, "label": rows.labels, "prediction": decided}
     if not training.regression:
         predictions["probabilities"] = probabilities(logits).astype(np.float32)

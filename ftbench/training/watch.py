@@ -78,15 +78,27 @@ class Watch:
         if state.step in self.due:
             with run.meter.pause():
                 self.evaluate(run)
-        if control.should_stop() and state.step < total:
+        if control.should_stop() and not run.finished:
             self.save(run)
             raise Interrupted(f"stopped after step {state.step} of {total}; run the same command to continue")
-        if state.step < total and self._save_is_due(state.step):
+        if not run.finished and self._save_is_due(state.step):
             with run.meter.pause():
                 self.save(run)
 
     def evaluate(self, run: Training) -> None:
         """Scores every split with the present weights; keeps the best by the headline metric. Raises Diverged."""
+        scores = self.score(run)
+        self._keep_best(run, scores)
+        headline = self.metrics[0]
+        run.state.history.append({"step": run.state.step, "evaluation": scores})
+        self.control.progress.evaluated(run.state.step, headline, scores["validation"][headline])
+        sign = -1 if headline in LOWER_IS_BETTER else 1
+        for method in run.methods:
+            if method.evaluated(run.backbone, run.state.step, sign * scores[self.chosen_on][headline]):
+                run.state.stopped = True
+
+    def score(self, run: Training) -> dict[str, dict[str, float]]:
+        """Every split with the present weights: ``[split][metric]``. Raises Diverged."""
         scores: dict[str, dict[str, float]] = {}
         for name, split in self.splits.items():
             logits = predict(run.backbone, split.tokens, run.spec.precision)
@@ -96,13 +108,11 @@ class Watch:
             scores |= score_split(name, split.rows, decide(logits, regression=run.regression), self.metrics, chances)
             if name == "validation":
                 self.logits = logits
-        headline = self.metrics[0]
-        self._keep_best(run, scores, headline)
-        run.state.history.append({"step": run.state.step, "evaluation": scores})
-        self.control.progress.evaluated(run.state.step, headline, scores["validation"][headline])
+        return scores
 
-    def _keep_best(self, run: Training, scores: dict[str, dict[str, float]], headline: str) -> None:
+    def _keep_best(self, run: Training, scores: dict[str, dict[str, float]]) -> None:
         """The earliest of equals, chosen on the slice of train where there is one."""
+        headline = self.metrics[0]
         sign = -1 if headline in LOWER_IS_BETTER else 1
         best = run.state.best
         new = scores[self.chosen_on][headline]
