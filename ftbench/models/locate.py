@@ -130,11 +130,12 @@ def _packaged(model: PackagedModel) -> Path:
 
 
 def _from_hub(repo: str, revision: str | None, hint: str = "") -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
+    offline = constants.HF_HUB_OFFLINE  # huggingface_hub 1.x asks the hub all the same when it is given a commit
     wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES]
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except Exception as error:  # the hub raises a dozen kinds; the user needs one message
         near = nearest(repo, MODELS)
         raise FtbenchError(

@@ -172,8 +172,7 @@ def micro_step(
     Returns its share of each term's mean, and the methods' notes.
     """
     spec, cost = run.spec, run.meter.cost
-    batch = make_batch(run, part, mix(spec.seed, step, micro, "method"))
-    batch.diagnose = micro == 0 and step in _diagnosed(spec.steps)
+    batch = make_batch(run, step, micro, part)
     passes = Passes(run.backbone, batch, mix(spec.seed, step, micro, "dropout"), states=run.states)
     batch.run = passes.view
     for method in run.methods:
@@ -239,16 +238,17 @@ def evaluation_steps(steps: int, per_epoch: int, evaluations: int) -> list[int]:
     return sorted({min(steps, epoch * per_epoch) for epoch in range(every, epochs + 1, every)} | {steps})
 
 
-def make_batch(run: Training, part: Any, seed: int) -> Batch:
-    """The rows at the positions ``part`` as a batch, with its own random numbers."""
+def make_batch(run: Training, step: int, micro: int, part: Any) -> Batch:
+    """The rows at the positions ``part`` (rows,) as a micro-batch of a step, with its own random numbers."""
     device = run.backbone.device
     kind = torch.float32 if run.regression else torch.int64
     batch = Batch(
         inputs=collate_for(run.backbone, run.tokens, part),
         labels=torch.as_tensor(run.labels[part], dtype=kind).to(device, non_blocking=True),
         ids=torch.as_tensor(run.index[part]).to(device, non_blocking=True),
-        generator=torch.Generator(device).manual_seed(seed),
+        generator=torch.Generator(device).manual_seed(mix(run.spec.seed, step, micro, "method")),
         regression=run.regression,
+        diagnose=micro == 0 and step in _diagnosed(run.spec.steps),
         positions=torch.as_tensor(part),
     )
     batch.task_loss = lambda out: task_loss(out.logits, batch.labels, regression=run.regression)

@@ -255,6 +255,7 @@ def test_the_table_that_is_read_is_never_overwritten(
         (("--task", "rt"), ("unknown task 'rt'", "Did you mean 'rte'?")),
         (("--glue",), ("--glue: the model was not trained on a GLUE task", "--task")),
         (("--glue", "--task", "news-topic"), ("--glue", "--task")),
+        (("--glue", "--task", "ag_news"), ("--glue: ", "GLUE task")),
         (("--revision", "main"), ("--revision is for models of the hub",)),
     ],
     ids=str,

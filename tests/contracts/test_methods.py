@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrizations
 
 from ftbench.errors import Interrupted
 from ftbench.methods import METHODS, method_class
 from ftbench.methods.method import Batch, Method, Term, View
-from ftbench.methods.r3f import R3F
+from ftbench.methods.noise import NoisedPass
 from ftbench.models.backbone import Out
 from ftbench.training import engine
 from ftbench.training.batches import tokenize
@@ -35,8 +36,11 @@ ARMS = (
     "r3f:variant=released",
     "r3f:dropout=shared,eps=0.1",
     "r3f:dropout=off,noise=normal,detach=clean,eps=0.1",
+    "r4f:variant=released",
 )
-TERMS = tuple(arm for arm in ARMS if arm.startswith("r3f"))
+TERMS = tuple(arm for arm in ARMS if arm.startswith(("r3f", "r4f")))
+#: an arm -> what it is without its term, where that is not plain fine-tuning: R4F's head is normalised at any weight
+CONTROLS = {"r4f": "r4f:weight=0", "r4f:variant=released": "r4f:variant=released,weight=0"}
 
 Finetune = Callable[..., Any]
 
@@ -57,6 +61,20 @@ def assert_equal_outcomes(a: Any, b: Any) -> None:
     assert a.predictions.keys() == b.predictions.keys()
     for name, column in a.predictions.items():
         assert np.array_equal(column, b.predictions[name]), name
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """``still()``: R4F's singular vectors stay where they are.
+
+    They move by one power iteration at every pass, so they are others after two micro-batches than after one batch,
+    and in the second pass than in the first. What does not depend on that must be the same.
+    """
+
+    def hold() -> None:
+        monkeypatch.setattr(parametrizations._SpectralNorm, "_power_method", lambda *arguments: None)
+
+    return hold
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +134,17 @@ def test_2_a_run_is_its_spec(
 
 
 @pytest.mark.parametrize("arm", TERMS)
-def test_2_a_method_does_something(arm: str, run_of: Callable[[str], Any], plain: Any) -> None:
-    outcome = run_of(arm)
-    assert outcome.history[0]["loss"] == plain.history[0]["loss"], "the first clean pass has the same masks"
+def test_2_a_method_does_something(arm: str, run_of: Callable[[str], Any]) -> None:
+    outcome, control = run_of(arm), run_of(CONTROLS.get(arm, "std"))
+    assert outcome.history[0]["loss"] == control.history[0]["loss"], "the first clean pass has the same masks"
+    assert not same(weights(outcome), weights(control))
+
+
+@pytest.mark.parametrize("control", CONTROLS.values())
+def test_2_a_control_does_something(control: str, run_of: Callable[[str], Any], plain: Any) -> None:
+    """With the term's weight at 0 R4F is not plain fine-tuning."""
+    outcome = run_of(control)
+    assert outcome.history[0]["loss"] != plain.history[0]["loss"]
     assert not same(weights(outcome), weights(plain))
 
 
@@ -172,12 +198,14 @@ def test_5_a_batch_is_the_sum_of_its_micro_batches(
     tiny_model_without_dropout: Path,
     training_of: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
+    still: Callable[[], None],
     tmp_path: Path,
 ) -> None:
     # noise by row and position, because a micro-batch draws its own and is padded to its own length
     table = torch.randn(32, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.1
-    monkeypatch.setattr(R3F, "add_noise", lambda _, e, batch: e + table[batch.ids, : e.shape[1]])
+    monkeypatch.setattr(NoisedPass, "add_noise", lambda _, e, batch: e + table[batch.ids, : e.shape[1]])
     run = training_of(data, tiny_model_without_dropout, tmp_path, arm)
+    still()
     whole, gradients = gradients_of(run, [np.arange(16)])
     cut_up, summed = gradients_of(run, np.split(np.arange(16), cut))
     assert whole == pytest.approx(cut_up, rel=1e-5)
@@ -213,7 +241,7 @@ class Twice(Method):
 
     name = "twice"
 
-    def views(self, batch: Batch) -> list[View]:
+    def views(self, batch: Batch, out: Out | None) -> list[View]:
         return [View(lambda e: e / 2, "shared"), View(lambda e: e * 2, "off")]
 
     def penalty(self, batch: Batch, out: Out, views: list[Out]) -> Term | None:
@@ -221,24 +249,32 @@ class Twice(Method):
         return Term("twice", (half.logits - double.logits).square().mean(), 0.3)
 
 
+@pytest.mark.parametrize("name", ["r3f", "r4f"])
 def test_7_methods_stack_each_with_its_own_views(
-    data: Any, tiny_model_without_dropout: Path, training_of: Callable[..., Any], tmp_path: Path
+    name: str,
+    data: Any,
+    tiny_model_without_dropout: Path,
+    training_of: Callable[..., Any],
+    still: Callable[[], None],
+    tmp_path: Path,
 ) -> None:
+    run = training_of(data, tiny_model_without_dropout, tmp_path, f"{name}:eps=0.2,weight=0.7")
+    (ours,) = run.methods
+    still()
+
     def objective_of(*methods: Method) -> tuple[dict[str, float], dict[str, Tensor]]:
-        run = training_of(data, tiny_model_without_dropout, tmp_path)
         run.methods = methods
         return gradients_of(run, [np.arange(8)])
 
-    r3f = R3F(eps=0.2, weight=0.7)
     plain, base = objective_of()
-    alone, with_r3f = objective_of(r3f)
+    alone, with_ours = objective_of(ours)
     other, with_twice = objective_of(Twice())
-    for stack in ((r3f, Twice()), (Twice(), r3f)):
+    for stack in ((ours, Twice()), (Twice(), ours)):
         both, with_both = objective_of(*stack)
         assert both == pytest.approx(plain | alone | other, rel=1e-5)
-        assert both["kl"] > 1e-4 and both["twice"] > 1e-4
-        for name, gradient in with_both.items():
-            expected = with_r3f[name] + with_twice[name] - base[name]
+        assert both["kl"] > 1e-5 and both["twice"] > 1e-5
+        for parameter, gradient in with_both.items():
+            expected = with_ours[parameter] + with_twice[parameter] - base[parameter]
             torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -268,11 +304,12 @@ def test_9_interrupted_and_resumed_is_uninterrupted(
     assert resumed.cost.forward_passes == whole.cost.forward_passes and resumed.cost.steps == STEPS
 
 
+@pytest.mark.parametrize("arm", ["r3f", "r4f"])
 def test_9_interrupted_twice_between_two_records(
-    data: Any, tiny_model: Path, finetune_tiny: Finetune, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    arm: str, data: Any, tiny_model: Path, finetune_tiny: Finetune, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(engine, "LOG_RECORDS", 3)  # 13 steps, a record every 4
-    fields = {"methods": "r3f", "steps": 13, "select_on": 0.25, "precision": "bf16"}
+    fields = {"methods": arm, "steps": 13, "select_on": 0.25, "precision": "bf16"}
     whole = finetune_tiny(data, tiny_model, tmp_path / "whole", **fields)
     for steps in (3, 7):
         with pytest.raises(Interrupted):
@@ -301,16 +338,21 @@ def test_10_bf16_is_not_fp32(data: Any, tiny_model: Path, finetune_tiny: Finetun
     assert half.history[0]["loss"] != plain.history[0]["loss"]
 
 
-@pytest.mark.parametrize("arm", ["r3f:eps=0.1", "r3f:eps=0.1,variant=released"])
+@pytest.mark.parametrize("arm", ["r3f:eps=0.1", "r3f:eps=0.1,variant=released", "r4f:eps=0.1"])
 def test_joined_passes_give_the_objective_of_separate_ones(
-    arm: str, data: Any, tiny_model_without_dropout: Path, training_of: Callable[..., Any], tmp_path: Path
+    arm: str,
+    data: Any,
+    tiny_model_without_dropout: Path,
+    training_of: Callable[..., Any],
+    still: Callable[[], None],
+    tmp_path: Path,
 ) -> None:
-    found = {
-        passes: gradients_of(
-            training_of(data, tiny_model_without_dropout, tmp_path, arm, passes=passes), [np.arange(8)]
-        )
+    runs = {
+        passes: training_of(data, tiny_model_without_dropout, tmp_path, arm, passes=passes)
         for passes in ("separate", "joined")
     }
+    still()
+    found = {passes: gradients_of(run, [np.arange(8)]) for passes, run in runs.items()}
     (separate, ours), (joined, theirs) = found["separate"], found["joined"]
     assert separate["kl"] > 1e-4
     assert joined == pytest.approx(separate, rel=1e-4)

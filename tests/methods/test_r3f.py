@@ -98,7 +98,7 @@ def run(case: str, variant: str, **fields: Any) -> tuple[Model, Tensor, Tensor, 
     batch = batch_of(labels, regression=regression)
     embeddings = model.embed()
     clean = model.logits(embeddings)
-    (view,) = method.views(batch)
+    (view,) = method.views(batch, None)
     assert view.transform is not None
     noised = model.logits(view.transform(embeddings))
     term = method.penalty(batch, Out(clean), [Out(noised)])
@@ -211,7 +211,7 @@ def test_detach_cuts_the_gradient_it_names_and_no_other(detach: str) -> None:
     batch = batch_of(tensor(given["target"]))
     embeddings, again = model.embed(), model.embed()
     clean = model.logits(embeddings)
-    (view,) = method.views(batch)
+    (view,) = method.views(batch, None)
     assert view.transform is not None
     seen = view.transform(again)
     noised = model.logits(seen)
@@ -285,7 +285,7 @@ def test_nothing_is_measured_between_diagnoses() -> None:
 
 @pytest.mark.parametrize("dropout", ["independent", "shared", "off"])
 def test_the_view_asks_for_the_dropout_of_the_field(dropout: Any) -> None:
-    (view,) = R3F(dropout=dropout).views(batch_of(torch.zeros(2)))
+    (view,) = R3F(dropout=dropout).views(batch_of(torch.zeros(2)), None)
     assert view.dropout == dropout
 
 

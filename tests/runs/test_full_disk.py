@@ -1,14 +1,17 @@
 """A disk that is full: said clearly, nothing lost, the same command finishes once there is space.
 
 A limit on the size of files (``RLIMIT_FSIZE``) is the portable full disk; where root may mount one, a
-real one of a few hundred kilobytes is filled too.
+real one of a few hundred kilobytes is filled too. For a single file of a run the space ends just there: the
+system says so when the file is synced or written. What ``ftbench predict`` writes is in ``tests/cli/test_predict.py``.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +90,106 @@ def test_a_cache_that_cannot_be_written_is_passed_over(
         assert done.wait() == 1
         assert "error: cannot write" in done.err.read_text() and not results(tmp_path)
         assert not [path for path in home.rglob("*") if path.is_file()], "no rest in the cache"
+
+
+def full_for(name: str, patch: pytest.MonkeyPatch) -> None:
+    """From here on there is no space for files called ``name``; a command that is started after inherits it."""
+    sync, write = os.fsync, Path.write_text
+
+    def fsync(number: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{number}")).name.startswith(f".{name}."):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(number)
+
+    def write_text(path: Path, text: str, *arguments: Any, **named: Any) -> int:
+        if path.name.startswith(f".{name}."):
+            write(path, text[: len(text) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, text, *arguments, **named)
+
+    patch.setattr(os, "fsync", fsync)
+    patch.setattr(Path, "write_text", write_text)
+
+
+ONE_RUN = (
+    "claim.json", "spec.json", "cost.json", "history.jsonl", "environment.json", "predictions.parquet", "result.json",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a file's name is looked up in /proc")
+@pytest.mark.parametrize("name", ONE_RUN)
+def test_no_space_for_one_file_of_a_run(
+    command: Callable[..., Any], tmp_path: Path, undisturbed: dict[str, bytes], name: str
+) -> None:
+    folder = tmp_path / "runs"
+    assert command(*RUN, "--seeds", "0", "-o", folder).wait() == 0
+    first = results(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        full_for(name, patch)
+        full = command(*RUN, "--seeds", "0,1", "-o", folder)
+    assert full.wait() == 1
+    said = full.err.read_text()
+    assert "the disk is full: free some space" in said and "Traceback" not in said and full.out.read_text() == ""
+    assert "cannot write" in said and (name in said or name == "claim.json")
+    assert results(folder) == first, "the one before is kept, the one without a result is not finished"
+    assert not hidden(folder) and not list(folder.rglob("claim.json"))
+    assert command(*RUN, "--seeds", "0,1", "-o", folder).wait() == 0
+    assert results(folder) == undisturbed
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a file's name is looked up in /proc")
+def test_no_space_for_the_reason_of_a_crash(
+    command: Callable[..., Any], tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    from ftbench.methods.r3f import R3F
+
+    def crash(*arguments: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(R3F, "penalty", crash)
+        full_for("error.txt", patch)
+        full = command(*RUN, "--seeds", "0", "--method", "r3f", "-o", tmp_path / "runs")
+    assert full.wait() == 1
+    said = full.err.read_text()
+    assert "error.txt: the disk is full" in said and "Traceback" not in said
+    assert "no such kernel" in said, "what went wrong first is said, too"
+    assert results(tmp_path / "runs").items() <= undisturbed.items(), "std was done before"
+    assert len(results(tmp_path / "runs")) == 1 and not hidden(tmp_path / "runs")
+
+
+def test_a_cache_that_fills_up_on_the_way(
+    command: Callable[..., Any], tmp_path: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    """The tokens of 1,500 rows do not fit any more, all files of the runs do."""
+    asked = (*RUN, "--task", tiny_folder(1500, 24), "--seeds", "0")
+    assert command(*asked, "-o", tmp_path / "whole", home=tmp_path / "whole-home").wait() == 0
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "whole-home").rglob("tokens-*"))
+    assert sizes[-1] > 30_000 > max(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())
+
+    home = tmp_path / "home"
+    done = command(*asked, "-o", tmp_path / "runs", home=home, file_limit=30_000)
+    assert done.wait() == 0, done.err.read_text()
+    assert results(tmp_path / "runs") == results(tmp_path / "whole")
+    assert sorted(path.stat().st_size for path in home.rglob("*") if path.is_file()) == sizes[:-1], "no rest of it"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [("list", "methods"), ("list", "methods", "--json"), ("--version",)])
+def test_stdout_on_a_full_disk(arguments: tuple[str, ...]) -> None:
+    """``ftbench report --json > runs.json``; what is short is written only when the command ends."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with open("/dev/full", "w") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", "ftbench", *arguments],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: ") and "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
 @pytest.fixture

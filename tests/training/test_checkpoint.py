@@ -18,7 +18,6 @@ from ftbench.errors import Interrupted, StoreError
 from ftbench.training import checkpoint
 from ftbench.training.checkpoint import NAME, State
 from ftbench.training.engine import train
-from ftbench.training.optim import make_optimizer
 from ftbench.training.watch import Control
 
 
@@ -91,7 +90,7 @@ def test_a_checkpoint_that_names_its_weights_otherwise_is_not_half_loaded(
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
-    optimizer = make_optimizer(model, 0.1, 0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.1)
     with pytest.raises(StoreError, match=r"cannot write the checkpoint in .*nowhere"):
         checkpoint.save(tmp_path / "nowhere", State(), model, optimizer, [])
     assert checkpoint.load(tmp_path / "nowhere", model, optimizer, []) is None
@@ -105,10 +104,9 @@ from pathlib import Path
 import torch
 from ftbench.errors import StoreError
 from ftbench.training import checkpoint
-from ftbench.training.optim import make_optimizer
 folder = Path({str(tmp_path)!r})
 model = torch.nn.Linear(300, 300)
-optimizer = make_optimizer(model, 0.1, 0.0)
+optimizer = torch.optim.AdamW(model.parameters(), 0.1)
 checkpoint.save(folder, checkpoint.State(step=1), model, optimizer, [])
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -125,7 +123,7 @@ print(checkpoint.load(folder, model, optimizer, []).step)
 def test_a_tensor_of_two_names_is_stored_once(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(50, 50, bias=False), torch.nn.Linear(50, 50, bias=False))
     model[1].weight = model[0].weight
-    optimizer = make_optimizer(model, 0.1, 0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.1)
     checkpoint.save(tmp_path, State(step=1), model, optimizer, [])
     assert os.path.getsize(tmp_path / NAME) < 1.5 * 4 * 50 * 50
     expected = model[0].weight.detach().clone()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,13 @@ from torch import Tensor
 
 from ftbench.errors import Interrupted
 from ftbench.methods import METHODS
-from ftbench.methods.method import Batch, Method, Term, View
+from ftbench.methods.method import Batch, Group, Method, Start, Step, Term, View
 from ftbench.models.backbone import Backbone, Out
 from ftbench.training import engine
 from ftbench.training.engine import Diverged, evaluation_steps, optimizer_step, task_loss, train
 from ftbench.training.log import Window
-from ftbench.training.optim import BETAS, EPSILON, lr_at, make_optimizer, mix
-from ftbench.training.passes import run_passes
+from ftbench.training.optim import BETAS, EPSILON, lr_at, make_optimizer, mix, parameter_groups
+from ftbench.training.passes import Passes, run_passes
 from ftbench.training.watch import Control
 
 
@@ -39,10 +39,18 @@ class Recording(Method):
         self.seen = torch.zeros(())
         self.batches: list[Batch] = []
 
-    def prepare(self, backbone: Backbone) -> None:
+    def prepare(self, start: Start) -> None:
         self.calls.append("prepare")
+        assert sum(len(batch.labels) for batch in start.batches()) == start.rows
 
-    def views(self, batch: Batch) -> list[View]:
+    def groups(self, groups: list[Group]) -> list[Group]:
+        self.calls.append("groups")
+        return groups
+
+    def begin(self, batch: Batch) -> None:
+        self.calls.append("begin")
+
+    def views(self, batch: Batch, out: Out | None) -> list[View]:
         self.calls.append("views")
         return [View(None, "shared")]
 
@@ -52,12 +60,12 @@ class Recording(Method):
         assert len(views) == 1 and torch.equal(views[0].logits, out.logits)
         return Term("size", out.logits.square().mean() * (1 + self.seen), 0.1)
 
-    def after_backward(self, backbone: Backbone, step: int) -> None:
-        self.calls.append(("after_backward", step))
+    def after_backward(self, backbone: Backbone, step: Step) -> None:
+        self.calls.append(("after_backward", step.number))
         assert all(p.grad is not None for p in backbone.model.parameters())
 
-    def after_step(self, backbone: Backbone, step: int) -> None:
-        self.calls.append(("after_step", step))
+    def after_step(self, backbone: Backbone, step: Step) -> None:
+        self.calls.append(("after_step", step.number))
         self.seen = self.seen + 1
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -90,7 +98,7 @@ class Drawing(Method):
 
     name = "drawing"
 
-    def views(self, batch: Batch) -> list[View]:
+    def views(self, batch: Batch, out: Out | None) -> list[View]:
         torch.rand(1000, generator=batch.generator)
         return []
 
@@ -121,8 +129,8 @@ def test_hooks_in_their_order(
     (method,) = run.methods
     watched: list[int] = []
     train(run, lambda run: watched.append(run.state.step))
-    micro = ["views", "penalty"]
-    expected: list[Any] = ["prepare"]
+    micro = ["begin", "views", "penalty"]
+    expected: list[Any] = ["prepare", "groups"]
     for step, pieces in enumerate((3, 3, 2, 3)):  # 8, 8 and 4 rows in an epoch of 20
         expected += [*micro * pieces, ("after_backward", step), ("after_step", step)]
     assert method.calls == expected
@@ -160,8 +168,9 @@ def test_a_methods_draws_do_not_move_the_masks_of_the_clean_pass(
     logits = []
     for run in (plain, drawing):
         run.backbone.model.train()
-        batch = engine._make_batch(run, 3, 1, np.arange(8))
-        logits.append(run_passes(run.backbone, run.methods, batch, mix(0, 3, 1, "dropout"), joined=False)[0].logits)
+        batch = engine.make_batch(run, 3, 1, np.arange(8))
+        passes = Passes(run.backbone, batch, mix(0, 3, 1, "dropout"), states=False)
+        logits.append(run_passes(passes, run.methods, joined=False)[0].logits)
     assert torch.equal(*logits)
     for run in (plain, drawing):
         run.methods = [m for m in run.methods if m.name == "drawing"]
@@ -174,10 +183,10 @@ def test_masks_differ_between_steps_micro_batches_and_seeds(
 ) -> None:
     run = training_of(data, tiny_model, tmp_path)
     run.backbone.model.train()
-    batch = engine._make_batch(run, 0, 0, np.arange(8))
+    batch = engine.make_batch(run, 0, 0, np.arange(8))
 
     def logits(*key: Any) -> Tensor:
-        return run_passes(run.backbone, [], batch, mix(*key, "dropout"), joined=False)[0].logits
+        return Passes(run.backbone, batch, mix(*key, "dropout"), states=False).clean().logits
 
     first = logits(0, 0, 0)
     assert torch.equal(first, logits(0, 0, 0))
@@ -191,7 +200,7 @@ def test_the_generator_is_a_function_of_seed_step_and_micro_batch(
     run = training_of(data, tiny_model, tmp_path)
 
     def draw(step: int, micro: int) -> float:
-        return torch.rand(1, generator=engine._make_batch(run, step, micro, np.arange(2)).generator).item()
+        return torch.rand(1, generator=engine.make_batch(run, step, micro, np.arange(2)).generator).item()
 
     assert draw(2, 1) == draw(2, 1)
     assert len({draw(0, 0), draw(0, 1), draw(1, 0), draw(1, 1)}) == 4
@@ -329,7 +338,8 @@ def test_the_logged_learning_rate_is_the_one_used(
 def test_adamw_with_bias_correction_and_no_decay_on_vectors() -> None:
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2).double()
-    optimizer = make_optimizer(model, lr=0.1, weight_decay=0.5)
+    backbone: Any = SimpleNamespace(model=model)
+    optimizer = make_optimizer(parameter_groups(backbone, [], 0.5), 0.1)
     before = [p.detach().clone() for p in model.parameters()]
     gradients = [[torch.randn_like(p) for p in model.parameters()] for _ in range(3)]
     for step in gradients:
