@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ftbench.errors import UsageError
@@ -33,6 +34,21 @@ def find(table: Mapping[str, T], name: str, what: str) -> T:
         return table[name]
     known = ", ".join(sorted(table))
     raise UsageError(f"unknown {what} '{name}'.{nearest(name, table)} Known: {known}")
+
+
+def match_labels(own: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """For each of the ``wanted`` labels its place among a checkpoint's ``own``: by name, whatever the case, with ``-``,
+    ``_`` and space alike; in the same order for names that say nothing (LABEL_0 ...). None where they do not match."""
+    if len(own) == len(wanted) and all(label.upper() == f"LABEL_{i}" for i, label in enumerate(own)):
+        return list(range(len(own)))
+    places = {_plain(label): i for i, label in enumerate(own)}
+    if {_plain(label) for label in wanted} != places.keys() or not len(places) == len(own) == len(wanted):
+        return None
+    return [places[_plain(label)] for label in wanted]
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[-_\s]+", " ", label).strip().casefold()
 
 
 def import_object(path: str, what: str) -> Any:

@@ -108,6 +108,13 @@ def finetune(
     passes: Annotated[
         str, typer.Option(help="separate, or joined: a method's passes as one batch.", rich_help_panel=RECIPE)
     ] = "separate",
+    head: Annotated[
+        str,
+        typer.Option(
+            help="fresh, or kept: go on with a trained checkpoint's head, its classes matched by name.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = "fresh",
     warmup: Annotated[
         float, typer.Option(help="Share of the steps with rising learning rate.", rich_help_panel=RECIPE)
     ] = 0.1,
@@ -178,6 +185,7 @@ def finetune(
         "select_on": flags.select_on(select_on), "max_length": max_length, "micro_batch": micro_batch,
         "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
         "batching": batching and flags.one_of(batching, ("random", "bucket"), "batching"),
+        "head": flags.one_of(head, ("fresh", "kept"), "head"),
         "passes": flags.one_of(passes, ("separate", "joined"), "passes"),
         "warmup": warmup, "weight_decay": weight_decay, "clip": clip, "evaluations": evaluations, "limit": limit,
     })  # fmt: skip

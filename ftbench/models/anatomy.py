@@ -82,7 +82,9 @@ def _run(model: Any, inputs: dict[str, Tensor]) -> _Trace:
             trace.pooled.add(module)
 
     training = {module: module.training for module in model.modules()}
-    with contextlib.ExitStack() as undo, torch.no_grad():
+    # autocast would keep this pass's casts of the weights, which have no gradient, for the next
+    whole = torch.autocast(inputs["input_ids"].device.type, enabled=False)
+    with contextlib.ExitStack() as undo, torch.no_grad(), whole:
         for module in training:
             undo.enter_context(_removed(module.register_forward_pre_hook(enter)))
             undo.enter_context(_removed(module.register_forward_hook(leave)))

@@ -69,7 +69,11 @@ class Backbone:
 
     @cached_property
     def _anatomy(self) -> anatomy.Anatomy:
-        return anatomy.dissect(self.model, dict(self._tokens("some words")))
+        before, self._embedded = self._embedded, True  # a pass that is under way keeps its transform and its lookup
+        try:
+            return anatomy.dissect(self.model, self._tokens("some words"))
+        finally:
+            self._embedded = before
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:
@@ -127,7 +131,9 @@ class Backbone:
             kind = self.model.config.model_type
             raise FtbenchError(f"a {kind} model does not look its words up where noise can be added; use std")
         if self._order is not None:
-            self._order = self._order.to(logits.device)
+            if self._order.device != logits.device:
+                with torch.inference_mode(False):  # else training after a first evaluation could not use it
+                    self._order = self._order.to(logits.device)
             logits = logits.index_select(-1, self._order)
         return Out(logits, recorded)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from ftbench.errors import UsageError
+from ftbench.lookup import match_labels
 
 
 def label_fields(labels: Sequence[str], *, regression: bool) -> dict[str, Any]:
@@ -68,18 +68,13 @@ def keep_head(model: Any, drawn: set[str], labels: Sequence[str], name: str, *, 
 
 
 def _order(own: Sequence[str], labels: Sequence[str], name: str) -> list[int] | None:
-    places: Mapping[str, int] = {_plain(label): i for i, label in enumerate(own)}
-    if {_plain(label) for label in labels} != places.keys() or len(places) != len(own):
+    order = match_labels(own, labels)
+    if order is None:
         raise UsageError(
             f"the labels of model '{name}' ({_listed(own)}) are not those of the task ({_listed(labels)}): "
             "a head is kept by its labels' names"
         )
-    order = [places[_plain(label)] for label in labels]
     return None if order == sorted(order) else order
-
-
-def _plain(label: str) -> str:
-    return re.sub(r"[-_\s]+", " ", label).strip().casefold()
 
 
 def _listed(labels: Iterable[str]) -> str:

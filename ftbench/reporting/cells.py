@@ -25,7 +25,7 @@ ROW_AXES = {
 RECIPE_AXES = {
     "lr": "lr", "steps": "steps", "batch_size": "batch", "precision": "precision", "passes": "passes",
     "batching": "batching", "weight_decay": "decay", "warmup": "warmup", "clip": "clip", "evaluations": "evals",
-    "micro_batch": "micro",
+    "micro_batch": "micro", "head": "head",
 }  # fmt: skip
 #: what tells two versions of one task, checkpoint or code apart; a column each where one name has several
 VERSIONS = {

@@ -50,7 +50,7 @@ def runs_table(records: Sequence[Record], *, selection: str = "last") -> Table:
         rows += [_arm_row(cell, group, settings) for group in groups for cell in group.arms]
         all_groups += groups
     labels = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
-    texts = {"task", "model", "precision", "passes", "batching", *VERSIONS}
+    texts = {"task", "model", "precision", "passes", "batching", "head", *VERSIONS}
     columns = tuple(Column(key, labels[key], numeric=key not in texts) for key in settings)
     notes = notes_for(runs, [*references, *arms], all_groups, rows, selection)
     return Table(title, columns + _MEASURES, tuple(rows), tuple(notes))

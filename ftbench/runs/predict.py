@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftbench.errors import UsageError
+from ftbench.lookup import match_labels
 from ftbench.models.locate import Checkpoint, locate
 from ftbench.runs.store import read
 from ftbench.tasks import TASKS
@@ -136,26 +137,19 @@ def with_predictions(table: DataFrame, predicted: Predicted, labels: Sequence[st
 
 
 def task_labels(names: Sequence[str], task: Task | None) -> list[str]:
-    """A model's class names in the words of the task: by name whatever the case, by order for ``LABEL_0`` and the like.
+    """A model's class names in the words of the task: by name, by order for ``LABEL_0`` and the like.
 
     Raises UsageError where they are not the same names.
     """
     if task is None or not task.labels:
         return list(names)
-    known = {_plain(label): label for label in task.labels}
-    if all(_plain(name) in known for name in names) and len(names) == len(known):
-        return [known[_plain(name)] for name in names]
-    generic = all(name.upper() == f"LABEL_{i}" for i, name in enumerate(names))
-    if generic and len(names) == len(known):
-        return list(task.labels)
-    raise UsageError(
-        f"the model's classes are {', '.join(names)}; task '{task.name}' has {', '.join(task.labels)}: "
-        "they cannot be matched"
-    )
-
-
-def _plain(label: str) -> str:
-    return label.lower().replace("-", "_").replace(" ", "_")
+    order = match_labels(names, task.labels)
+    if order is None:
+        raise UsageError(
+            f"the model's classes are {', '.join(names)}; task '{task.name}' has {', '.join(task.labels)}: "
+            "they cannot be matched"
+        )
+    return [task.labels[order.index(i)] for i in range(len(names))]
 
 
 def submission(

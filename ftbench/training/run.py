@@ -131,7 +131,7 @@ def _prepare(
 ) -> Training:
     """The model with its seeded head, methods prepared, optimizer made, checkpoint loaded."""
     regression = data.task.kind == "regression"
-    network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed)
+    network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed, head=spec.head)
     network.model.to(place.device)
     methods = catalogue.make(spec.methods)
     train_rows = data.splits["train"]

@@ -89,6 +89,7 @@ class RunSpec:
     precision: Literal["fp32", "bf16", "fp16"] = _since("fp32")
     evaluations: int = _since(10)
     imbalance: float | None = _since(None)
+    head: Literal["fresh", "kept"] = _since("fresh")
 
     def __post_init__(self) -> None:
         _check(self)
@@ -174,6 +175,7 @@ def _check(spec: RunSpec) -> None:
         ("passes", spec.passes in ("separate", "joined"), "separate or joined"),
         ("precision", spec.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
         ("evaluations", spec.evaluations >= 1, "at least 1"),
+        ("head", spec.head in ("fresh", "kept"), "fresh or kept"),
     ]
     for name, good, expected in rules:
         if not good:

@@ -142,3 +142,24 @@ def test_a_model_without_one_list_of_blocks_is_refused(tiny_model: Path) -> None
     encoder.layer = nn.ModuleList()
     with pytest.raises(FtbenchError, match="a bert model has no list of blocks"):
         network.depths()
+
+
+def test_looking_in_the_midst_of_a_pass_changes_nothing(tiny_model: Path) -> None:
+    """The first look runs a pass of its own, with other embeddings; under autocast it must leave no casts behind."""
+    network = load(tiny_model)
+    inputs = tokens(network)
+
+    def double(embeddings: Tensor) -> Tensor:
+        return embeddings * 2
+
+    expected = network.forward(inputs, double).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        network.forward(inputs, states=True).logits.float().square().sum().backward()
+    assert all(p.grad is not None for p in network.model.parameters())
+    del network.__dict__["_anatomy"]
+    assert torch.equal(network.forward(inputs, double, states=True).logits, expected)
+    del network.__dict__["_anatomy"]
+    with network.keeping_embeddings():
+        network.forward(inputs)
+        network.depths()
+        assert torch.equal(network.forward(inputs, double, reuse=True).logits, expected)
