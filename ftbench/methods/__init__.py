@@ -23,6 +23,9 @@ METHODS = {
     "r4f": "ftbench.methods.r4f:R4F",
 }
 
+#: other names in the literature: what they stand for; a run's id knows only that
+ALIASES: dict[str, str] = {}
+
 
 def method_class(name: str) -> type[Method]:
     """The class of a method by its name. Raises UsageError with the nearest name."""
@@ -39,7 +42,10 @@ def parse_stack(text: str) -> tuple[MethodSpec, ...]:
     stack = []
     for call in _split_stack(text):
         name, fields = parse_call(call)
-        find(METHODS, name, "method")
+        if name in ALIASES:
+            name, own = parse_call(ALIASES[name])
+            fields = {**own, **fields}
+        find({**METHODS, **ALIASES}, name, "method")
         if name == "std" and not fields:
             continue
         cls = method_class(name)
@@ -51,7 +57,20 @@ def parse_stack(text: str) -> tuple[MethodSpec, ...]:
             raise UsageError(f"'{text}': method '{name}' is given twice in one stack")
     if "std++" in names and len(names) > 1:
         raise UsageError(f"'{text}': std++ is plain fine-tuning with more steps and does not stack with other methods")
+    _require_stackable(text, make(stack))
     return tuple(stack)
+
+
+def _require_stackable(text: str, methods: Sequence[Method]) -> None:
+    """At most one method of a stack owns the backward pass, then without terms of others; at most one the gradient."""
+    for owns, what in (("owns_backward", "backward pass"), ("owns_gradients", "gradient of the step")):
+        owners = [method.name for method in methods if getattr(method, owns)]
+        if len(owners) > 1:
+            raise UsageError(f"'{text}': {' and '.join(owners)} do not stack: each owns the {what}")
+    owner = next((method.name for method in methods if method.owns_backward), None)
+    others = [method.name for method in methods if method.has_term and method.name != owner]
+    if owner and others:
+        raise UsageError(f"'{text}': {owner} owns the backward pass, so the terms of {', '.join(others)} have no place")
 
 
 def make(stack: Sequence[MethodSpec]) -> list[Method]:

@@ -169,6 +169,11 @@ class Method:
         return type(self).views is not Method.views
 
     @property
+    def has_term(self) -> bool:
+        """Whether the method adds to the objective."""
+        return type(self).penalty is not Method.penalty
+
+    @property
     def can_join(self) -> bool:
         """Whether its passes may run as one batch with the clean one, each drawing masks of its own."""
         if self.owns_backward:
