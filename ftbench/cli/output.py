@@ -11,6 +11,7 @@ from ftbench.reporting.scores import scores_table
 from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
 from ftbench.reporting.variance import variance_table
+from ftbench.runs.files import plain
 from ftbench.types import Record
 
 
@@ -24,7 +25,7 @@ def print_records(records: Sequence[Record], *, form: str = "rich", selection: s
     }
     if form == "json":
         shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}
-        print(json.dumps({**shown, "runs": [describe(r) for r in records]}, indent=2))
+        print(json.dumps(plain({**shown, "runs": [describe(r) for r in records]}), indent=2, allow_nan=False))
         return
     wanted = [table for table in tables.values() if table][: 1 if form == "csv" else None]
     print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json as json_lib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ftbench.cli import options as flags
-from ftbench.errors import UsageError
+from ftbench.errors import StoreError, UsageError, explain
+from ftbench.runs.files import plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -58,8 +61,8 @@ def predict(
         _require_writable(output, file)
     trained = work.find_trained(run, revision, resolve(task) if task else None)
     declared = resolve(task) if task else trained.task
-    if glue and (declared is None or declared.layout is None):
-        raise UsageError("--glue: the model was not trained on a GLUE task; say which with --task")
+    if glue:
+        work.require_test_file(file, declared)
     table, texts = work.read_new(file, trained, flags.flatten(text))
     predicted = work.predict(trained, texts, max_length=max_length, device=device)
     if predicted.truncated:
@@ -89,16 +92,29 @@ def _write(table: DataFrame, output: Path | None, *, as_json: bool) -> None:
         import io
 
         sink = io.BytesIO()
-        table.to_parquet(sink, index=False)
+        try:
+            table.to_parquet(sink, index=False)
+        except (ValueError, TypeError) as error:  # pyarrow's kinds are these
+            raise UsageError(f"the table cannot be written as Parquet: {error}. Try .jsonl") from error
         _write_bytes(output, sink.getvalue())
     elif kind == ".jsonl":
         _write_text(output, _jsonl(table))
     else:
-        _write_text(output, table.to_csv(index=False, sep="\t" if kind == ".tsv" else ","))
+        _write_text(output, _tsv(table) if kind == ".tsv" else table.to_csv(index=False))
+
+
+def _tsv(table: DataFrame) -> str:
+    """Without quoting, as ftbench and GLUE read it: tabs and line breaks in a cell become blanks."""
+    import csv
+
+    one_line = table.map(lambda cell: " ".join(re.split(r"[\t\r\n]+", cell)) if isinstance(cell, str) else cell)
+    return one_line.to_csv(index=False, sep="\t", quoting=csv.QUOTE_NONE)
 
 
 def _jsonl(table: DataFrame) -> str:
-    return table.to_json(orient="records", lines=True, force_ascii=False)
+    # not to_json, which cuts numbers to ten decimals
+    rows = (json_lib.dumps(plain(row), ensure_ascii=False, default=str) for row in table.to_dict("records"))
+    return "".join(f"{row}\n" for row in rows)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -108,6 +124,9 @@ def _write_text(path: Path, text: str) -> None:
 def _write_bytes(path: Path, content: bytes) -> None:
     from ftbench.runs.files import write_atomic
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {path.parent}: {explain(error)}") from error
     write_atomic(path, content)
     print(f"wrote {path}", file=sys.stderr)

@@ -6,8 +6,14 @@ not import torch.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import importlib.metadata
+import inspect
+import os
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build, find, import_object, parse_call
@@ -28,9 +34,42 @@ ALIASES: dict[str, str] = {}
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method by its name. Raises UsageError with the nearest name."""
-    found: type[Method] = import_object(find(METHODS, name, "method"), "method")
-    return found
+    """The class of a method: of the table, of an installed package's entry point ``ftbench.methods``, or a user's own
+    by its path (``my_package.module:MyMethod``, also in the present folder).
+
+    Raises UsageError with the nearest name, and for a path that is no method.
+    """
+    path = name if _is_path(name) else find({**_entry_points(), **METHODS}, name, "method")
+    if path not in METHODS.values() and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # where `python -m` would look too
+    found = import_object(path, "method")
+    if path not in METHODS.values():
+        _require_method(found, path)
+    return cast("type[Method]", found)
+
+
+def _is_path(name: str) -> bool:
+    return ":" in name
+
+
+def _entry_points() -> dict[str, str]:
+    """Methods of other installed packages, by name."""
+    return {point.name: point.value for point in importlib.metadata.entry_points(group="ftbench.methods")}
+
+
+def _require_method(found: object, path: str) -> None:
+    from ftbench.methods.method import Method
+
+    if not (isinstance(found, type) and issubclass(found, Method) and dataclasses.is_dataclass(found)):
+        raise UsageError(f"'{path}' is not a method: expected a dataclass derived from ftbench.methods.method.Method")
+
+
+def _revision(cls: type[Method], name: str) -> int:
+    """The class's own number; of a user's method also its source, so that an edit makes other runs."""
+    if name in METHODS:
+        return cls.revision
+    source = inspect.getsource(inspect.getmodule(cls) or cls)
+    return int(hashlib.sha256(f"{cls.revision}{source}".encode()).hexdigest()[:7], 16)
 
 
 def parse_stack(text: str) -> tuple[MethodSpec, ...]:
@@ -41,16 +80,12 @@ def parse_stack(text: str) -> tuple[MethodSpec, ...]:
     """
     stack = []
     for call in _split_stack(text):
-        name, fields = parse_call(call)
-        if name in ALIASES:
-            name, own = parse_call(ALIASES[name])
-            fields = {**own, **fields}
-        find({**METHODS, **ALIASES}, name, "method")
+        name, fields = _parse(call)
         if name == "std" and not fields:
             continue
         cls = method_class(name)
         method = build(cls, fields, name)
-        stack.append(MethodSpec(name, cls.revision, method.set_fields()))
+        stack.append(MethodSpec(name, _revision(cls, name), method.set_fields()))
     names = [method.name for method in stack]
     for name in names:
         if names.count(name) > 1:
@@ -59,6 +94,21 @@ def parse_stack(text: str) -> tuple[MethodSpec, ...]:
         raise UsageError(f"'{text}': std++ is plain fine-tuning with more steps and does not stack with other methods")
     _require_stackable(text, make(stack))
     return tuple(stack)
+
+
+def _parse(call: str) -> tuple[str, dict[str, str]]:
+    """Name and fields of one method; an alias becomes what it stands for."""
+    module, _, rest = call.partition(":")
+    if "." in module and module not in METHODS:
+        name, _, fields = rest.partition(":")
+        return f"{module}:{name}", parse_call(f"own:{fields}")[1] if fields else {}
+    name, given = parse_call(call)
+    if name in ALIASES:
+        name, own = parse_call(ALIASES[name])
+        given = {**own, **given}
+    else:
+        find({**METHODS, **ALIASES, **_entry_points()}, name, "method")
+    return name, given
 
 
 def _require_stackable(text: str, methods: Sequence[Method]) -> None:

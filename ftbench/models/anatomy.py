@@ -62,7 +62,7 @@ def dissect(model: Any, inputs: dict[str, Tensor]) -> Anatomy:
             return around
         owner = model.get_submodule(name.rpartition(".")[0])
         start = trace.started.get(owner, -1)  # never called: its weights are read by the blocks
-        if owner in trace.pooled and start > trace.started[blocks[-1]]:
+        if owner in trace.pooled:
             return 0
         own = next((stack for place, stack in stacks.items() if name.startswith(f"{place}.")), blocks)
         passed = [block for block in own if trace.started[block] < start]
@@ -82,7 +82,7 @@ def _run(model: Any, inputs: dict[str, Tensor]) -> _Trace:
             trace.pooled.add(module)
 
     training = {module: module.training for module in model.modules()}
-    # autocast would keep this pass's casts of the weights, which have no gradient, for the next
+    # older torch: autocast would keep the casts of this pass, which have no gradient, for the next
     whole = torch.autocast(inputs["input_ids"].device.type, enabled=False)
     with contextlib.ExitStack() as undo, torch.no_grad(), whole:
         for module in training:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from ftbench.models.quiet import quiet
 from ftbench.models.tokenizer import first_position, load_tokenizer
 from ftbench.models.truncate import truncate
 
-__all__ = ["Backbone", "Out", "Transform", "load", "load_tokenizer"]
+__all__ = ["Backbone", "Out", "Transform", "assemble", "load", "load_tokenizer", "read_classifier"]
 
 #: embeddings (rows, tokens, width) -> embeddings of the same shape
 Transform = Callable[[Tensor], Tensor]
@@ -207,34 +207,47 @@ def load(
     one with a decoder of its own). Raises UsageError where transformers cannot make a classifier of the
     checkpoint, and for ``layers`` and ``head`` that it does not have.
     """
-    model, drawn = _read(
-        checkpoint, label_fields(labels, regression=regression) if head == "fresh" else {}, seed, layers
-    )
+    torch.manual_seed(seed)
+    fields = label_fields(labels, regression=regression) if head == "fresh" else {}
+    model, drawn = read_classifier(checkpoint, fields, layers)
     _require_encoder(model, drawn, checkpoint.name)
     order = None
     if head == "fresh":
         draw_head(model, drawn, seed)
     else:
         order = keep_head(model, drawn, labels, checkpoint.name, regression=regression)
+    return assemble(model, tokenizer, checkpoint.name, order)
+
+
+def assemble(model: Any, tokenizer: Any, name: str, order: Sequence[int] | None = None) -> Backbone:
+    """``model`` and ``tokenizer`` made to fit each other; see ``Backbone`` for ``order``, ``load`` for padding.
+
+    Raises FtbenchError where the tokenizer has more tokens than the model has embeddings.
+    """
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # decoders find a row's last token by it
     model.config.use_cache = False
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-        raise FtbenchError(f"the tokenizer of model '{checkpoint.name}' has more tokens than the model has embeddings")
+        raise FtbenchError(f"the tokenizer of model '{name}' has more tokens than the model has embeddings")
     network = Backbone(model, tokenizer, order)
     if tokenizer.padding_side == "left" and not network._bears_padding_left():
         tokenizer.padding_side = "right"
     return network
 
 
-def _read(checkpoint: Checkpoint, fields: dict[str, Any], seed: int, layers: int | None) -> tuple[Any, set[str]]:
-    """The classifier, and the names of its weights that are random: missing in the checkpoint or of another shape."""
+def read_classifier(
+    checkpoint: Checkpoint, fields: Mapping[str, Any] | None = None, layers: int | None = None
+) -> tuple[Any, set[str]]:
+    """The classifier of transformers in evaluation mode, and the names of its weights that are random: missing in the
+    checkpoint or of another shape there.
+
+    fields: of the configuration, in place of the checkpoint's. Raises UsageError as ``load`` does.
+    """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     local = {"local_files_only": True, "trust_remote_code": False}
-    torch.manual_seed(seed)
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(checkpoint.folder, **local, **fields)
+            config = AutoConfig.from_pretrained(checkpoint.folder, **local, **(fields or {}))
             if layers is not None:
                 truncate(config, layers, checkpoint.name)
             model, loaded = AutoModelForSequenceClassification.from_pretrained(

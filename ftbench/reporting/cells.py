@@ -34,6 +34,8 @@ VERSIONS = {
 }  # fmt: skip
 #: columns that name what a row is about, before its method
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
+#: those that hold names, not numbers
+TEXTS = frozenset({"task", "model", "precision", "passes", "batching", "head", *VERSIONS})
 REFERENCES = ("majority", "mean", "cosine", "linear")
 
 NOT_LEARNED = "std did not learn this"

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, VERSIONS, Cell, by_rows, to_cells, unique, varying
+from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, TEXTS, VERSIONS, Cell, by_rows, to_cells, unique, varying
 from ftbench.types import Column, Record, Table
 
 
@@ -26,7 +26,7 @@ def scores_table(records: Sequence[Record], *, selection: str = "last") -> Table
     rows = [{**{key: cell.setting(key) for key in settings}, **_row(cell)} for cell in ordered]
     labels = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
     columns = (
-        *(Column(key, labels[key], numeric=key in ROW_AXES or key in RECIPE_AXES) for key in settings),
+        *(Column(key, labels[key], numeric=key not in TEXTS) for key in settings),
         Column("method", "method", numeric=False),
         Column("n", "n"),
         *(Column(_key(split, metric), _label(split, metric)) for split, metric in found),

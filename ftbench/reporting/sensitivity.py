@@ -48,14 +48,18 @@ def sensitivity_table(records: Sequence[Record], *, selection: str = "last") -> 
         Column("within_point", "within 1 point"),
         Column("bad", "fail+deg."),
     )
-    notes = (RULE, *((UNEQUAL,) if len({row["settings"] for row in rows}) > 1 else ()))
-    title = f"Sensitivity to {', '.join(_axes([cell for cells in swept for cell in cells]))}"
+    sizes: dict[tuple[Any, ...], set[int]] = {}
+    for cells in swept:
+        sizes.setdefault(cells[0].spec.rows_key(), set()).add(len(cells))
+    notes = (RULE, *((UNEQUAL,) if any(len(counts) > 1 for counts in sizes.values()) else ()))
+    title = f"Sensitivity to {', '.join(_axes(swept))}"
     return Table(title, columns, tuple(rows), notes)
 
 
-def _axes(cells: Sequence[Cell]) -> list[str]:
-    """Labels of the recipe's settings that vary."""
-    return [RECIPE_AXES[key] for key in varying(list(cells)) if key in RECIPE_AXES]
+def _axes(families: Sequence[list[Cell]]) -> list[str]:
+    """Labels of the recipe's settings that vary within a method."""
+    varied = {key for cells in families for key in varying(cells)}
+    return [label for key, label in RECIPE_AXES.items() if key in varied]
 
 
 def _row(cells: list[Cell], shown: Sequence[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ftbench.tasks.downloads import to_task_columns
 from ftbench.tasks.encode import check_texts, text_cells
 from ftbench.tasks.files import read_table
 from ftbench.types import RunSpec, Task
+from ftbench.types.task import Layout
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -55,13 +56,13 @@ def find_trained(name: str, revision: str | None = None, task: Task | None = Non
     if not folder.is_dir() or (folder / "config.json").exists():
         parent = folder.parent
         if folder.name == "model" and (parent / "result.json").exists():
-            return _of_run(parent)
+            return _of_run(parent, revision)
         return Trained(locate(name, revision), task, task.inputs if task else ())
     if (folder / "result.json").exists():
-        return _of_run(folder)
+        return _of_run(folder, revision)
     kept = sorted(path.parents[1] for path in folder.rglob("model/config.json"))
     if len(kept) == 1:
-        return _of_run(kept[0])
+        return _of_run(kept[0], revision)
     if not kept:
         raise UsageError(
             f"no run with weights in '{name}': fine-tune with --save-model best, or give a model's folder or hub id"
@@ -70,7 +71,7 @@ def find_trained(name: str, revision: str | None = None, task: Task | None = Non
     raise UsageError(f"'{name}' has {len(kept)} runs with weights: name one of{shown}")
 
 
-def _of_run(folder: Path) -> Trained:
+def _of_run(folder: Path, revision: str | None = None) -> Trained:
     try:
         spec = read(folder).result.spec
     except ValueError as error:
@@ -79,7 +80,7 @@ def _of_run(folder: Path) -> Trained:
         raise UsageError(f"run '{folder}' kept no weights. This trains it again and keeps them: {_command(folder)}")
     columns = tuple(spec.source.get("text", ()))
     task = TASKS.get(spec.task)
-    return Trained(locate(str(folder / "model")), task, columns or (task.inputs if task else ()), spec)
+    return Trained(locate(str(folder / "model"), revision), task, columns or (task.inputs if task else ()), spec)
 
 
 def _command(folder: Path) -> str:
@@ -111,6 +112,9 @@ def read_new(
     check_texts(wanted, list(named.columns), f"'{path}'")
     if not len(table):
         raise UsageError(f"'{path}' has no rows")
+    taken = [name for name in table.columns if name == "prediction" or name.startswith("probability_")]
+    if taken:
+        raise UsageError(f"'{path}' has a column '{taken[0]}' already: rename it, it would be replaced")
     return table, tuple(text_cells(named[column], column, f"'{path}'") for column in wanted)
 
 
@@ -141,8 +145,12 @@ def task_labels(names: Sequence[str], task: Task | None) -> list[str]:
 
     Raises UsageError where they are not the same names.
     """
-    if task is None or not task.labels:
+    if task is None or (not task.labels and task.kind == "classification"):
         return list(names)
+    if task.kind == "regression":
+        if names:
+            raise UsageError(f"the model's classes are {', '.join(names)}; task '{task.name}' is a regression")
+        return []
     order = match_labels(names, task.labels)
     if order is None:
         raise UsageError(
@@ -150,6 +158,17 @@ def task_labels(names: Sequence[str], task: Task | None) -> list[str]:
             "they cannot be matched"
         )
     return [task.labels[order.index(i)] for i in range(len(names))]
+
+
+def require_test_file(path: Path, task: Task | None) -> Layout:
+    """Raises UsageError for a file that is none of the task's test files, and for a task without such files."""
+    layout = task.layout if task else None
+    if task is None or layout is None or not layout.tests:
+        raise UsageError("--glue: the model was not trained on a GLUE task; say which with --task")
+    if path.name not in layout.tests:
+        known = ", ".join(layout.tests)
+        raise UsageError(f"--glue: '{path.name}' is no test file of task '{task.name}'. Expected {known}")
+    return layout
 
 
 def submission(
@@ -160,10 +179,7 @@ def submission(
     Labels are as in the official files, by name or by id; STS-B's scores are kept within 0 to 5.
     Raises UsageError for a file that is none of the task's test files.
     """
-    layout = task.layout
-    if layout is None or path.name not in layout.tests:
-        known = ", ".join(layout.tests) if layout else "none"
-        raise UsageError(f"--glue: '{path.name}' is no test file of task '{task.name}'. Expected {known}")
+    layout = require_test_file(path, task)
     index = [str(i) for i in (table["index"] if "index" in table.columns else range(len(table)))]
     values: list[Any]
     if predicted.probabilities is None:

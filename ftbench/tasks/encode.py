@@ -103,6 +103,11 @@ def text_cells(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
             cells.append(str(int(value)))
         else:
             cells.append(str(value))
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:  # JSON may hold half a character, "\ud83d": no tokenizer takes it
+        number = next(n for n, cell in enumerate(cells, start=1) if cell.encode(errors="replace").decode() != cell)
+        raise UsageError(f"{where}: column '{name}' holds half a character, not text, in row {number}") from None
     return tuple(cells)
 
 

@@ -88,7 +88,7 @@ def refused(said: Said, *named: str, code: int = 2) -> None:
 
 #: arguments of finetune -> what the message must name
 WRONG: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {
-    "unknown method": (("--method", "r4f"), ("unknown method 'r4f'", "Did you mean 'r3f'?", "Known: r3f, std, std++")),
+    "unknown method": (("--method", "r3ff"), ("unknown method 'r3ff'", "Did you mean 'r3f'?", "Known: ", "std++")),
     "unknown method in a stack": (("--method", "r3f+smrt"), ("unknown method 'smrt'",)),
     "empty method": (("--method", ""), ("name:field=value",)),
     "a method twice": (("--method", "r3f+r3f"), ("'r3f' is given twice",)),
@@ -255,7 +255,7 @@ def test_the_table_is_on_stdout_the_rest_on_stderr(small_study: tuple[Ftbench, S
 
     scripts = finetune("--method", "r3f", "--seeds", "0,1", "-o", "runs", "--json")
     whole = json.loads(scripts.out)
-    assert set(whole) == {"table", "runs"} and len(whole["runs"]) == 5
+    assert set(whole) == {"table", "scores", "sensitivity", "spread", "runs"} and len(whole["runs"]) == 5
     run = next(run for run in whole["runs"] if run["method"] == "r3f")
     assert run["status"] == "ok" and 0 <= run["metrics"]["last"]["validation"]["accuracy"] <= 1
     assert Path(run["folder"], "result.json").is_file()

@@ -102,7 +102,7 @@ Spoil = Callable[[Path], Any]
 FOLDERS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "no such folder": (lambda path: shutil.rmtree(path.parents[1]), ("--data-dir 'glue' is not a folder",)),
     "a file for a folder": (
-        lambda path: (shutil.rmtree(path.parents[1]), Path("glue").write_text("")), ("--data-dir 'glue' is not a folder",),
+        lambda path: (shutil.rmtree(path.parents[1]), Path("glue").write_text("")), ("'glue' is not a folder",),
     ),
     "no such task": (
         lambda path: path.parent.rename("glue/rte_"), ("--data-dir 'glue'", "no folder RTE", "Did you mean 'rte_'?"),
@@ -124,7 +124,7 @@ FOLDERS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         ("'glue/RTE/train.tsv' is not UTF-8", "save it as UTF-8"),
     ),
     "a row too wide": (
-        lambda path: path.write_text(path.read_text() + "99\ta\tb\tc\tentailment\n"), ("'glue/RTE/train.tsv'", "columns"),
+        lambda path: path.write_text(path.read_text() + "99\ta\tb\tc\tentailment\n"), ("RTE/train.tsv'", "columns"),
     ),
     "hidden labels": (
         lambda path: path.write_text(path.read_text().replace("not_entailment", "-1").replace("entailment", "-1")),
@@ -220,8 +220,8 @@ def test_a_decoder_without_marks_around_a_text(finetune: Ftbench, tiny_family: C
 
 def test_half_a_character(finetune: Ftbench) -> None:
     """JSON can say half of an emoji, which no UTF-8 can hold: refused or read, never a traceback."""
-    rows = ['{"text": "goal %s", "label": %d}\n' % ("\\ud83d" if i < 4 else i, i % 2) for i in range(20)]
-    Path("half.jsonl").write_text("".join(rows))
+    rows = [{"text": "goal \ud83d" if i < 4 else f"goal {i}", "label": i % 2} for i in range(20)]
+    Path("half.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     said = finetune("--task", "half.jsonl")
     assert "Traceback" not in said.err
     if said.code:

@@ -221,6 +221,14 @@ def test_other_columns_are_kept_as_they_were(run_of: Callable[[str], tuple[Path,
     assert [{name: row[name] for name in rows[0]} for row in found] == rows
 
 
+def test_a_column_that_parquet_cannot_hold_is_said(
+    run_of: Callable[[str], tuple[Path, Path]], predict: Predict
+) -> None:
+    Path("new.jsonl").write_text('{"text": "goal", "mixed": 1}\n{"text": "bank", "mixed": "x"}\n')
+    refused(predict(run_of("classes")[0], "new.jsonl", "-o", "out.parquet"), "Parquet", "mixed", ".jsonl")
+    assert [path.name for path in Path().iterdir()] == ["new.jsonl"]
+
+
 def test_a_file_is_replaced_and_stdout_stays_for_data(
     run_of: Callable[[str], tuple[Path, Path]], predict: Predict
 ) -> None:

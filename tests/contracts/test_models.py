@@ -287,6 +287,16 @@ def test_logits_do_not_depend_on_the_padding(name: str, side: str, tiny_family: 
     assert (alone[0] - alone[1]).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "bart"])  # it takes no positions
+def test_a_token_has_its_position_whatever_is_padded_left_of_it(name: str, tiny_family: Folder) -> None:
+    network = load(tiny_family(name))
+    states = {}
+    for side in ("right", "left"):
+        inputs = batch(network, side=side)
+        states[side] = network.block_outputs(inputs)[0][inputs["attention_mask"].bool()]
+    close(states["left"], states["right"])
+
+
 @pytest.mark.parametrize(("name", "side"), [(name, side) for name, side in SIDES if FAMILIES[name].last])
 def test_a_decoder_reads_the_last_real_token(name: str, side: str, tiny_family: Folder) -> None:
     network = load(tiny_family(name))

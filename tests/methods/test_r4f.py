@@ -129,16 +129,28 @@ def test_small_matrices_are_stretched_as_released() -> None:
     assert torch.linalg.matrix_norm(linear.weight, 2).item() == pytest.approx(1, rel=1e-3)
 
 
-def test_under_autocast_the_division_stays_in_float32() -> None:
-    """In bfloat16 the dot product of the power iteration has operands of two types, which torch refuses."""
-    plain, _ = linear_from(GIVEN["u_after_init"], GIVEN["v_after_init"])
-    half, _ = linear_from(GIVEN["u_after_init"], GIVEN["v_after_init"])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_under_autocast_the_division_stays_in_float32(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU autocast gives the power iteration's dot product operands of two types, which torch refuses."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA GPU")
+    (plain, _), (half, norm) = (linear_from(GIVEN["u_after_init"], GIVEN["v_after_init"]) for _ in range(2))
+    plain, half, x = plain.to(device), half.to(device), shared("x").to(device)
+    iterate, seen = norm._power_method, []
+
+    def watched(weight: Tensor, times: int) -> None:
+        seen.append(torch.is_autocast_enabled(device))
+        iterate(weight, times)
+
+    monkeypatch.setattr(norm, "_power_method", watched)
+    with torch.autocast(device, dtype=torch.bfloat16):
         weight = half.weight
-        output = half(shared("x"))
+        output = half(x)
+        assert torch.is_autocast_enabled(device)
+    assert seen == [False, False]
     assert weight.dtype == torch.float32 and torch.equal(weight, plain.weight)
     assert output.dtype == torch.bfloat16
-    torch.testing.assert_close(output.float(), plain(shared("x")), rtol=0.05, atol=0.05)
+    torch.testing.assert_close(output.float(), plain(x), rtol=0.05, atol=0.05)
 
 
 # ------------------------------------------------------------------------------ which matrices of a head

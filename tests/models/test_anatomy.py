@@ -150,9 +150,10 @@ def test_looking_in_the_midst_of_a_pass_changes_nothing(tiny_model: Path) -> Non
     inputs = tokens(network)
 
     def double(embeddings: Tensor) -> Tensor:
+        assert embeddings.shape[:2] == inputs["input_ids"].shape, "not those of the pass that looks"
         return embeddings * 2
 
-    expected = network.forward(inputs, double).logits
+    clean, expected = network.forward(inputs).logits, network.forward(inputs, double).logits
     with torch.autocast("cpu", torch.bfloat16):
         network.forward(inputs, states=True).logits.float().square().sum().backward()
     assert all(p.grad is not None for p in network.model.parameters())
@@ -160,6 +161,5 @@ def test_looking_in_the_midst_of_a_pass_changes_nothing(tiny_model: Path) -> Non
     assert torch.equal(network.forward(inputs, double, states=True).logits, expected)
     del network.__dict__["_anatomy"]
     with network.keeping_embeddings():
-        network.forward(inputs)
-        network.depths()
+        assert torch.equal(network.forward(inputs, states=True).logits, clean)
         assert torch.equal(network.forward(inputs, double, reuse=True).logits, expected)

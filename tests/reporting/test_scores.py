@@ -140,7 +140,9 @@ def test_what_varies_has_a_column_and_is_not_averaged() -> None:
 
 
 def test_a_run_found_twice_counts_once() -> None:
-    assert row(scores(run(0.7, others={"f1": 0.6}), run(0.7, others={"f1": 0.6})), "std")["n"] == 1
+    low, high = run(0.7, 0, others={"f1": 0.6}), run(0.8, 1, others={"f1": 0.8})
+    std = row(scores(low, high, high), "std")
+    assert (std["n"], std["f1"]) == (2, pytest.approx(0.7))
 
 
 def test_names_are_columns_of_text() -> None:

@@ -122,8 +122,9 @@ def test_the_selection_decides_which_scores_count() -> None:
 
 
 def test_a_run_found_twice_counts_once() -> None:
-    std = row(sensitivity(*sweep(0.7, 0.8), *sweep(0.7, 0.8)), "std")
-    assert std["settings"] == 2 and std["seed_sd"] is None
+    failed = run(None, 1, lr=1e-5, status="failed")
+    std = row(sensitivity(*sweep(0.7, 0.8), failed, *sweep(0.7, 0.8), failed), "std")
+    assert (std["settings"], std["bad"], std["seed_sd"]) == (2, 1, None)
 
 
 # -------------------------------------------------------------------------------------- several settings

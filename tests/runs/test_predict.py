@@ -63,6 +63,16 @@ def test_a_run_its_model_and_the_study_around_it(keep: Keep, tmp_path: Path) -> 
         assert found.task is None and found.spec is not None and found.spec.task == "reviews"
 
 
+@pytest.mark.parametrize(("asked", "length"), [(None, 48), (16, 16)])
+def test_a_run_predicts_as_it_was_trained(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch, asked: int | None, length: int
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr("ftbench.training.predict.predict_texts", lambda *_, **options: seen.update(options))
+    work.predict(work.find_trained(str(keep())), (("good",),), max_length=asked, device="cpu")
+    assert seen == {"max_length": length, "precision": "bf16", "device": "cpu"}
+
+
 def test_a_run_of_a_declared_task_knows_it(keep: Keep) -> None:
     found = work.find_trained(str(keep("mrpc", text=("sentence1", "sentence2"))))
     assert found.task is TASKS["mrpc"] and found.columns == ("sentence1", "sentence2")

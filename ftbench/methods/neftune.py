@@ -1,0 +1,87 @@
+"""NEFTune: uniform noise on the word embeddings, in training only, the smaller the longer the text.
+
+    L = CE(f(x + z), y),   z ~ U(-m, m),   m = alpha / sqrt(n * d),   n tokens of a row, d the embeddings' width
+
+Jain et al.: NEFTune: Noisy Embeddings Improve Instruction Finetuning. ICLR 2024, arXiv 2310.05914. Default alpha = 5,
+the smallest of {5, 10, 15}, from the literature on instruction tuning of decoders: for classifiers search it. The norm
+of a row's noise is about alpha / sqrt(3) at any length.
+
+Cost: one forward and one backward pass.
+
+Noise is added behind the lookup of the input's words, before positions and norms; a decoder's own lookup gets none. In
+stacks every training pass has noise of its own, after what the pass itself does to the embeddings; passes without
+dropout have none.
+
+Where paper and released code differ (huggingface/transformers 5.23, integrations/neftune.py: ``variant=released``):
+- The paper's n is the length of the row; the code's that of the padded batch, so the noise of a row depends on the
+  rows beside it, and on how a batch is cut. It noises padding too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ftbench.errors import UsageError
+from ftbench.methods.method import Batch, Method, Start
+from ftbench.models.backbone import Backbone
+
+
+@dataclass
+class NEFTune(Method):
+    """alpha: scale of the noise."""
+
+    alpha: float = 5.0
+    variant: Literal["paper", "released"] = "paper"
+
+    name: ClassVar[str] = "neftune"
+    family: ClassVar[str] = "noise and adversaries"
+    summary: ClassVar[str] = "uniform noise on the word embeddings, scaled by the text's length"
+    cite: ClassVar[str] = "Jain et al. 2024, arXiv 2310.05914"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha < float("inf"):
+            raise UsageError(f"neftune:alpha={self.alpha:g}: expected 0 or more")
+        self._handles: list[Any] = []
+        self._generator: torch.Generator | None = None
+        self._mask: Tensor | None = None
+
+    def prepare(self, start: Start) -> None:
+        model = start.backbone.model
+        encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+        if self.alpha:
+            self._handles = [
+                model.register_forward_pre_hook(self._arm, with_kwargs=True),
+                encoder.get_input_embeddings().register_forward_hook(self._perturb),
+            ]
+
+    def begin(self, batch: Batch) -> None:
+        self._generator = batch.generator
+
+    def finish(self, backbone: Backbone) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def noised(self, embeddings: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+        """embeddings + z, (rows, tokens, width); mask (rows, tokens), 0 on padding."""
+        unit = torch.rand(embeddings.shape, generator=generator, device=embeddings.device) * 2 - 1
+        tokens, width = embeddings.shape[1:]
+        if self.variant == "released":
+            return embeddings + unit * (self.alpha / (tokens * width) ** 0.5)
+        real = mask.unsqueeze(-1)
+        return embeddings + unit * real * self.alpha / (real.sum(dim=1, keepdim=True) * width).sqrt()
+
+    def _arm(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        self._mask = kwargs["attention_mask"] if model.training else None
+
+    def _perturb(self, module: nn.Module, args: Any, embeddings: Tensor) -> Tensor:
+        mask, self._mask = self._mask, None  # a table that the decoder shares is looked up again
+        if mask is None or self._generator is None:
+            return embeddings
+        return self.noised(embeddings, mask, self._generator)

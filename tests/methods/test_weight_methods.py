@@ -1,0 +1,215 @@
+"""The contracts, for the methods that act on weights: l2sp, mixout, reinit, llrd, recadam, child-tuning, freeze, bitfit.
+
+What each computes is checked in a file of its own. Here: runs on a tiny BERT, with accumulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ftbench.errors import Interrupted
+from ftbench.lookup import build
+from ftbench.methods import METHODS, method_class
+from ftbench.training.watch import Control
+
+OURS = {
+    "l2sp": "ftbench.methods.l2sp:L2SP",
+    "mixout": "ftbench.methods.mixout:Mixout",
+    "reinit": "ftbench.methods.reinit:ReInit",
+    "llrd": "ftbench.methods.llrd:LLRD",
+    "recadam": "ftbench.methods.recadam:RecAdam",
+    "child-tuning": "ftbench.methods.child_tuning:ChildTuning",
+    "freeze": "ftbench.methods.freeze:Freeze",
+    "bitfit": "ftbench.methods.bitfit:BitFit",
+}
+ARMS = (
+    "l2sp:weight=3",
+    "l2sp:weight=3,variant=released",
+    "l2sp:weight=3,mode=decoupled",
+    "l2sp:weight=3,mode=decoupled,variant=released",
+    "mixout:p=0.3",
+    "mixout:p=0.3,unit=weight,variant=released",
+    "reinit:blocks=1",
+    "llrd:decay=0.5",
+    "llrd:decay=0.5,variant=released",
+    "recadam:weight=20,t0=3",
+    "recadam:weight=20,t0=3,variant=released",
+    "recadam:weight=20,t0=0.5,shape=linear",
+    "child-tuning",
+    "child-tuning:variant=released",
+    "child-tuning:mode=F",
+    "child-tuning:mode=F,variant=released",
+    "freeze:blocks=1",
+    "bitfit",
+)
+STEPS = 6
+RECIPE = {"steps": STEPS, "micro_batch": 5}
+Finetune = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, path in OURS.items():
+        monkeypatch.setitem(METHODS, name, path)
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Callable[..., Any]) -> Any:
+    return tiny_data(32, 16, 2)
+
+
+@pytest.fixture(scope="module")
+def plain(data: Any, tiny_model: Path, finetune_tiny: Finetune, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return finetune_tiny(data, tiny_model, tmp_path_factory.mktemp("plain"), **RECIPE)
+
+
+def weights(outcome: Any) -> dict[str, Tensor]:
+    return outcome.backbone.model.state_dict()
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_neutral_is_plain_fine_tuning(
+    name: str, data: Any, tiny_model: Path, finetune_tiny: Finetune, plain: Any, tmp_path: Path
+) -> None:
+    neutral = method_class(name).neutral
+    if neutral is None:
+        assert len(method_class(name).no_neutral) > 20
+        return
+    call = ",".join(f"{key}={value}" for key, value in neutral.items())
+    outcome = finetune_tiny(data, tiny_model, tmp_path, f"{name}:{call}", **RECIPE)
+    assert outcome.result.metrics == plain.result.metrics and outcome.history == plain.history
+    assert same(weights(outcome), weights(plain))
+    assert np.array_equal(outcome.predictions["probabilities"], plain.predictions["probabilities"])
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_method_does_something_and_leaves_a_plain_model(
+    arm: str, data: Any, tiny_model: Path, finetune_tiny: Finetune, plain: Any, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    outcome = finetune_tiny(data, tiny_model, tmp_path / "run", arm, **RECIPE)
+    assert not same(weights(outcome), weights(plain))
+    assert weights(outcome).keys() == weights(plain).keys()
+    network, text = outcome.backbone, data.splits["validation"].texts[0][0]
+    inputs = network.tokenizer([text], return_tensors="pt")
+    network.save(tmp_path / "saved")
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+    with torch.no_grad():
+        logits = network.model.eval()(**inputs).logits
+        torch.testing.assert_close(saved(**inputs).logits, logits)
+    ours = logits.softmax(-1)[0].numpy()
+    np.testing.assert_allclose(outcome.predictions["probabilities"][0], ours, rtol=1e-4, atol=1e-5)
+    rates = [module.p for module in network.model.modules() if isinstance(module, torch.nn.Dropout)]
+    assert rates == [0.1] * len(rates)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("arm", ARMS)
+def test_interrupted_and_resumed_is_uninterrupted(
+    arm: str, precision: str, data: Any, tiny_model: Path, finetune_tiny: Finetune, tmp_path: Path
+) -> None:
+    recipe = RECIPE | {"precision": precision}
+    whole = finetune_tiny(data, tiny_model, tmp_path / "whole", arm, **recipe)
+    asked = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        finetune_tiny(data, tiny_model, tmp_path / "cut", arm, Control(should_stop=lambda: next(asked)), **recipe)
+    resumed = finetune_tiny(data, tiny_model, tmp_path / "cut", arm, **recipe)
+    assert resumed.cost.interruptions == 1
+    assert whole.result.status == "ok" and whole.result.metrics == resumed.result.metrics
+    assert whole.history == resumed.history and same(weights(whole), weights(resumed))
+    assert all(np.isfinite(v) for r in whole.history for v in r.values() if isinstance(v, float))
+    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in whole.backbone.model.parameters())
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_defaults_train(
+    name: str, data: Any, tiny_model: Path, finetune_tiny: Finetune, plain: Any, tmp_path: Path
+) -> None:
+    """Freeze's default is made for larger models than this one."""
+    call = "freeze:blocks=2" if name == "freeze" else "reinit:blocks=1" if name == "reinit" else name
+    outcome = finetune_tiny(data, tiny_model, tmp_path, call, **RECIPE)
+    assert outcome.result.status == "ok"
+    losses = [record["loss"] for record in outcome.history if "loss" in record]
+    assert len(losses) == STEPS and all(np.isfinite(losses))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_what_is_trained_gets_a_gradient(
+    arm: str, data: Any, tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    from ftbench.training.engine import accumulate
+
+    run = training_of(data, tiny_model, tmp_path, arm)
+    run.backbone.model.train()
+    accumulate(run, 0)
+    for name, parameter in run.backbone.model.named_parameters():
+        if not parameter.requires_grad:
+            assert arm.startswith(("freeze", "bitfit")) and parameter.grad is None
+        else:
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0 or name.endswith("key.bias"), name
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        "l2sp:weight=3+r3f:eps=0.1",
+        "mixout:p=0.3+r3f:eps=0.1",
+        "mixout:p=0.3+r4f:eps=0.1",
+        "r4f:eps=0.1+mixout:p=0.3",
+        "reinit:blocks=1+llrd+recadam:weight=20",
+        "freeze:blocks=1+l2sp+child-tuning",
+    ],
+)
+def test_stacks(stack: str, data: Any, tiny_model: Path, finetune_tiny: Finetune, plain: Any, tmp_path: Path) -> None:
+    """The predictions before ``finish`` are those after."""
+    outcome = finetune_tiny(data, tiny_model, tmp_path, stack, **RECIPE)
+    assert outcome.result.status == "ok" and weights(outcome).keys() == weights(plain).keys()
+    network = outcome.backbone
+    inputs = network.tokenizer([data.splits["validation"].texts[0][0]], return_tensors="pt")
+    with torch.no_grad():
+        ours = network.model(**inputs).logits.softmax(-1)[0].numpy()
+    np.testing.assert_allclose(outcome.predictions["probabilities"][0], ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("l2sp", {"weight": "-1"}, "l2sp:weight=-1: expected 0 or more"),
+        ("l2sp", {"head": "inf"}, "l2sp:head=inf: expected 0 or more"),
+        ("l2sp", {"weight": "nan"}, "l2sp:weight=nan"),
+        ("l2sp", {"mode": "los"}, "Did you mean 'loss'"),
+        ("mixout", {"p": "1"}, "mixout:p=1: expected 0 or more, below 1"),
+        ("mixout", {"p": "-0.1"}, "mixout:p=-0.1"),
+        ("mixout", {"unit": "row"}, "expected neuron or weight"),
+        ("reinit", {"blocks": "-1"}, "reinit:blocks=-1: expected 0 or more"),
+        ("llrd", {"decay": "0"}, "llrd:decay=0: expected more than 0, at most 1"),
+        ("llrd", {"decay": "1.1"}, "llrd:decay=1.1"),
+        ("recadam", {"weight": "-1"}, "recadam:weight=-1: expected 0 or more"),
+        ("recadam", {"k": "-1"}, "recadam:k=-1"),
+        ("recadam", {"t0": "nan"}, "recadam:t0=nan"),
+        ("child-tuning", {"p": "0"}, "child-tuning:p=0: expected more than 0, at most 1"),
+        ("child-tuning", {"p": "1.5"}, "child-tuning:p=1.5"),
+        ("child-tuning", {"rows": "-1"}, "child-tuning:rows=-1: expected 0 or more"),
+        ("child-tuning", {"mode": "G"}, "expected F or D"),
+        ("freeze", {"blocks": "-1"}, "freeze:blocks=-1: expected 0 or more"),
+        ("bitfit", {"lr": "0"}, "bitfit:lr=0: expected more than 0"),
+    ],
+)
+def test_wrong_fields_are_refused(name: str, fields: dict[str, str], message: str) -> None:
+    from ftbench.errors import UsageError
+
+    with pytest.raises(UsageError, match=message):
+        build(method_class(name), fields, name)
