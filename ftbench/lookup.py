@@ -21,8 +21,9 @@ _WORDS = {int: "a whole number", float: "a number", bool: "on or off", str: "a t
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """``" Did you mean 'r3f'?"``, or an empty string when nothing is near."""
-    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    lowered = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    return f" Did you mean '{lowered[close[0]]}'?" if close else ""
 
 
 def find(table: Mapping[str, T], name: str, what: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ import typer
 
 import ftbench
 from ftbench.cli import catalog, download, finetune, predict, report, validate
-from ftbench.errors import FtbenchError, UsageError
+from ftbench.errors import FtbenchError, UsageError, explain
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
 
@@ -59,7 +60,10 @@ def main() -> None:
     sys.argv[1:] = [_with_dashes(argument) for argument in sys.argv[1:]]
     try:
         logging.basicConfig(level=_log_level(), format="%(levelname)s %(message)s")
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a full disk is one message
     except FtbenchError as error:
         label = "interrupted" if error.exit_code == 130 else "error"
         print(f"{label}: {error}", file=sys.stderr)
@@ -68,8 +72,19 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `ftbench report | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(f"error: cannot write the output: {explain(error)}", file=sys.stderr)
+        _drop_stdout()
+        sys.exit(1)
+
+
+def _drop_stdout() -> None:
+    """What is still buffered goes nowhere, so that Python does not stumble over it on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _log_level() -> str:

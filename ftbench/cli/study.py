@@ -48,7 +48,7 @@ def to_request(ask: Ask) -> Request:
     arms = parse_arms(ask.methods, baseline=ask.baseline)
     check_joined(arms, ask.fixed.get("passes", "separate"))
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
-    if ask.data_dir:
+    if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
     models = [locate(name, ask.revision) for name in ask.models]
     data = [load(task) for task in tasks]

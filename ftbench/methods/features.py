@@ -32,7 +32,7 @@ class Reader:
     width: int
 
     def __call__(self, states: Sequence[Tensor], mask: Tensor) -> Tensor:
-        """(rows, 1, width), or (rows, tokens, width) for ``all``: float32, zeros at the padding. mask (rows, tokens)."""
+        """float32 (rows, 1, width), or (rows, tokens, width) for ``all``, 0 at the padding. mask (rows, tokens)."""
         state = states[self.block].float().masked_fill(mask.unsqueeze(-1) == 0, 0)
         if self.token == "all":
             return state

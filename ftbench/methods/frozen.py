@@ -85,8 +85,10 @@ class FrozenTargets:
         """Mean over dimensions of the variance over rows (over real tokens for ``all``)."""
         pieces = self._pieces() if self._frozen is not None else self._table.split(CHUNK)
         sums = [(len(piece), piece.double().sum(0), piece.double().square().sum(0)) for piece in pieces]
-        count, total, squares = (sum(column) for column in zip(*sums, strict=True))
-        return float((squares / count - (total / count).square()).mean())
+        count = sum(size for size, _, _ in sums)
+        mean = torch.stack([total for _, total, _ in sums]).sum(0) / count
+        square = torch.stack([squares for _, _, squares in sums]).sum(0) / count
+        return float((square - mean.square()).mean())
 
     @torch.no_grad()
     def _computed(self, backbone: Backbone, batch: Batch) -> Tensor:
@@ -115,7 +117,7 @@ class FrozenTargets:
         return table
 
     def _key(self) -> str:
-        """Stands for the rows, what is read of them, and the encoder as it is: an earlier method may have changed it."""
+        """Stands for the rows, what is read of them, and the encoder as it is: a method before may have changed it."""
         backbone, depths = self._start.backbone, self._start.backbone.depths()
         digest = hashlib.sha256(repr((self._start.key, self.read, backbone.device.type)).encode())
         for name, parameter in backbone.model.named_parameters():
@@ -134,7 +136,7 @@ def _load(path: Path, shape: tuple[int, int]) -> Tensor | None:
     except (OSError, SafetensorError, ValueError):
         return None
     fits = table.shape == shape and table.dtype == torch.float32
-    return table if fits and str(zlib.crc32(table.numpy())) == check else None
+    return table if fits and str(zlib.crc32(table.numpy().data)) == check else None
 
 
 def _save(path: Path, table: Tensor) -> None:
@@ -143,5 +145,5 @@ def _save(path: Path, table: Tensor) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".targets-") as aside:
             written = Path(aside) / path.name
-            save_file({"targets": table}, written, {"crc32": str(zlib.crc32(table.numpy()))})
+            save_file({"targets": table}, written, {"crc32": str(zlib.crc32(table.numpy().data))})
             os.replace(written, path)

@@ -122,7 +122,7 @@ def solve(x: Tensor, y: Tensor, c: float, outputs: int, *, shifted: bool = True)
         value.backward()
         return value
 
-    descent.step(loss)  # type: ignore[arg-type]
+    descent.step(loss)
     return weight.detach(), bias.detach()
 
 

@@ -41,6 +41,8 @@ def from_folder(tasks: Sequence[Task], folder: str) -> list[Task]:
 
     Raises UsageError where none has a place in such a folder.
     """
+    if not folder.strip():
+        raise UsageError("--data-dir is empty: give the folder with the downloads")
     if not any(task.layout for task in tasks):
         known = ", ".join(task.name for task in TASKS.values() if task.layout)
         raise UsageError(f"--data-dir is for {known}: {', '.join(task.name for task in tasks)} is not read from there")

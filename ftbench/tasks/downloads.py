@@ -31,7 +31,9 @@ def read_download(task: Task, source: Download) -> tuple[dict[str, DataFrame], t
             continue
         table = to_task_columns(read_table(path, layout.header), layout)
         check_columns(task, list(table.columns), f"'{path}'")
-        whole = table[table[task.target] != ""]
+        table[task.target] = table[task.target].replace(dict(layout.names))
+        missing = ["", "-", "-1", -1] if task.unlabelled == "drop" else [""]
+        whole = table[~table[task.target].isin(missing)]
         if len(whole) and len(whole) < len(table):
             notes.append(
                 f"task '{task.name}': {len(table) - len(whole)} of {len(table):,} rows of {name} have no label"

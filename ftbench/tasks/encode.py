@@ -94,7 +94,9 @@ def check_texts(wanted: Sequence[str], columns: Sequence[Any], where: str, what:
 def text_cells(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
     """A column as texts: nothing becomes "", 3.0 becomes "3". Raises UsageError for lists, bytes and the like."""
     cells = []
-    for number, (value, missing) in enumerate(zip(column, column.isna(), strict=True), start=1):
+    # a float32 column iterates as Python's floats: 3.8 would be 3.799999952316284
+    values = column.to_numpy() if column.dtype == "float32" else column
+    for number, (value, missing) in enumerate(zip(values, column.isna(), strict=True), start=1):
         if isinstance(value, (list, tuple, dict, set, bytes, np.ndarray)):
             raise UsageError(f"{where}: column '{name}' holds {type(value).__name__}, not text, in row {number}")
         if missing:
@@ -129,9 +131,9 @@ def _named(task: Task, labels: list[str], where: str) -> list[str]:
             "cannot be scored"
         )
     ids = {str(number): name for number, name in enumerate(task.labels)}
-    if not task.labels or not set(labels) <= set(ids) or set(ids) & set(task.labels):
+    if set(labels) & set(task.labels) or set(ids) & set(task.labels):
         return labels
-    return [ids[label] for label in labels]
+    return [ids.get(label, label) for label in labels]
 
 
 def _class_names(task: Task, raw: Mapping[str, list[str]], where: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -168,7 +168,14 @@ def same_perturbations(oracle: dict[str, Any], case: str, model: Model, clean: T
 
 @pytest.mark.parametrize(
     "case",
-    ["cls_class_defaults", "cls_train_script_defaults", "cls_gradient_dominates", "cls_3_steps", "cls_ns_sym_kl"],
+    [
+        "cls_class_defaults",
+        "cls_train_script_defaults",
+        "cls_gradient_dominates",
+        "cls_3_steps",
+        "cls_ns_sym_kl",
+        "cls_js",
+    ],
 )
 def test_released_equals_mtdnn(case: str) -> None:
     expected, tolerance = MTDNN["outputs"][case], close(MTDNN, case)
@@ -193,17 +200,20 @@ def test_released_regression_compares_each_row_with_itself() -> None:
     torch.testing.assert_close(value, (clean - perturbed).square().mean())
 
 
-@pytest.mark.parametrize("case", ["readme_roberta_defaults", "gradient_dominates", "three_steps", "zero_steps"])
+@pytest.mark.parametrize(
+    "case", ["readme_roberta_defaults", "gradient_dominates", "three_steps", "zero_steps", "regression_mse"]
+)
 def test_inner_kl_equals_smart_pytorch(case: str) -> None:
-    """Theirs: the ascent follows a batch mean, the final divergence is a batch sum."""
+    """Theirs: the ascent follows a batch mean; the final divergence is a batch sum, in regression a mean."""
     expected, tolerance = PYTORCH["outputs"][case], close(PYTORCH, case)
     rows = len(tensor(expected["clean_logits"]))
     given = PYTORCH["inputs"][case]
     scaled = {**PYTORCH, "inputs": {**PYTORCH["inputs"], case: {**given, "step_size": given["step_size"] / rows}}}
     model, clean, perturbed, value = smart(scaled, case, variant="released", inner="kl")
     same_perturbations(PYTORCH, case, model, clean, perturbed)
-    torch.testing.assert_close(value * rows, tensor(expected["loss"]), **tolerance)
-    for name, gradient in model.gradients(value * rows).items():
+    value = value if case == "regression_mse" else value * rows
+    torch.testing.assert_close(value, tensor(expected["loss"]), **tolerance)
+    for name, gradient in model.gradients(value).items():
         torch.testing.assert_close(gradient, tensor(expected["grad_weights"][name]), **tolerance)
 
 
