@@ -99,9 +99,9 @@ def parse_stack(text: str) -> tuple[MethodSpec, ...]:
 def _parse(call: str) -> tuple[str, dict[str, str]]:
     """Name and fields of one method; an alias becomes what it stands for."""
     module, _, rest = call.partition(":")
-    if "." in module and module not in METHODS:
-        name, _, fields = rest.partition(":")
-        return f"{module}:{name}", parse_call(f"own:{fields}")[1] if fields else {}
+    own_name, _, own_fields = rest.partition(":")
+    if own_name.isidentifier() and module not in {**METHODS, **ALIASES, **_entry_points()}:
+        return f"{module}:{own_name}", parse_call(f"own:{own_fields}")[1] if own_fields else {}
     name, given = parse_call(call)
     if name in ALIASES:
         name, own = parse_call(ALIASES[name])

@@ -79,13 +79,13 @@ class ChildTuning(Method):
     def after_backward(self, backbone: Backbone, step: Step) -> None:
         masks = iter(self._masks)
         for parameter in self._masked:
-            gradient = parameter.grad
-            mask = next(masks) if self.mode == "D" else None
-            if gradient is None:
-                continue
-            if mask is None:
-                mask = torch.empty_like(gradient).bernoulli_(self.p, generator=step.generator).div_(self.p)
-            gradient.mul_(mask)
+            mask = next(masks, None)
+            if parameter.grad is not None:
+                parameter.grad.mul_(self.draw(parameter.grad, step.generator) if mask is None else mask)
+
+    def draw(self, gradient: Tensor, generator: torch.Generator) -> Tensor:
+        """M of one step, of the gradient's shape."""
+        return torch.empty_like(gradient).bernoulli_(self.p, generator=generator).div_(self.p)
 
     def _chosen(self, backbone: Backbone) -> Iterable[Tensor]:
         model = backbone.model

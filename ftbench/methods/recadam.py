@@ -5,9 +5,9 @@
     shape=linear: s(t) = min(1, t / t0);  shape=constant: s(t) = 1, plain fine-tuning.   The head is trained plainly.
 
 Chen, Hou, Cui, Che, Liu, Yu: Recall and Learn: Fine-tuning Deep Pretrained Language Models with Less Forgetting. EMNLP
-2020, arXiv 2004.12651. Defaults: weight = 5000, sigmoid, as the authors; k = 0.5, their script's default (they searched
-0.05 to 1). They searched t0 = 100 to 1000 in runs of thousands of steps. A short run would train the head alone, so here
-t0 below 1 is a share of the run's steps; t0 = 0.1 (ours).
+2020, arXiv 2004.12651. Defaults: weight = 5000, sigmoid, as the authors; k = 0.5, their script's default (they
+searched 0.05 to 1). They searched t0 = 100 to 1000 in runs of thousands of steps; a short run would then train the
+head alone. So here t0 below 1 is a share of the run's steps, and t0 = 0.1 (ours).
 
 Cost: no further pass; a copy of the weights, and a second one during a step while s < 1.
 The pull is stable while lr * weight < 2, and does not swing while it is below 1.
@@ -16,7 +16,8 @@ Where paper and released code differ (Sanyuan-Chen/RecAdam, commit 505ba3c); the
 - ``paper`` pulls from the weights before the step, never further than to w0, and weight decay is a part of Adam's step.
   ``released`` pulls from the weights that Adam's step gave, without that limit, and has weight decay last and in full.
 - Adam's moments see the full gradient in both: s scales the step, and scaling the loss would be cancelled by Adam.
-- The code's ``anneal_w``, a limit of s below 1, is not here; its Adam corrects the bias after adding eps, torch's before.
+- The code's ``anneal_w``, a limit of s below 1, is not here. Its Adam adds eps to the uncorrected root, torch's to the
+  corrected one.
 - The head is what lies outside the base model; the code goes by the parameter's name.
 """
 

@@ -185,35 +185,36 @@ def test_a_block_that_is_not_there_is_refused(start: Start) -> None:
         FrozenTargets(start, 3, "cls", "on", "capcort-i")
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "bart", "gpt2"])
-def test_the_head_s_input_is_that_before_dropout(family: str, run_of: Any) -> None:
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "bart", "gpt2"])
+def test_the_last_layer_makes_the_logits_of_the_head_s_input(family: str, run_of: Any) -> None:
     run = run_of(family)
-    batch, model = make_batch(run, 0, 0, np.arange(4)), run.backbone.model
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    batch = make_batch(run, 0, 0, np.arange(4))
     head = HeadInput(run.backbone)
     logits = run.backbone.forward(batch.inputs).logits
-    (clean,) = head.taken
-    if clean.ndim == 3:
-        clean = at_token(clean, batch.inputs["attention_mask"], last=True)
-    torch.testing.assert_close(last_linear(run.backbone)(clean), logits)
-    head.remove()
-    if family == "gpt2":
-        return
-    outside = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout) and ("class" in n or "." not in n)]
-    last = outside[-1]
-    model.train()
-    last.p = 0.9
+    (read,) = head.taken
+    if read.ndim == 3:
+        read = at_token(read, batch.inputs["attention_mask"], last=True)
+    torch.testing.assert_close(last_linear(run.backbone)(read), logits)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_the_head_s_input_is_that_before_its_dropout(family: str, run_of: Any) -> None:
+    run = run_of(family)
+    batch, model = make_batch(run, 0, 0, np.arange(4)), run.backbone.model
     head = HeadInput(run.backbone, training=True)
-    torch.manual_seed(0)
     run.backbone.forward(batch.inputs)
-    assert len(head.taken) == 1
-    if family != "roberta":  # whose one dropout lies before its hidden layer too
-        torch.testing.assert_close(head.taken[0], clean)
-    assert (head.taken[0] != 0).all()
-    model.eval()
+    assert head.taken == [], "an evaluation"
+    model.train()
+    dropout = model.classifier.dropout if family == "roberta" else model.dropout
+    dropout.p = 0.6
+    kept: list[Tensor] = []
+    last_linear(run.backbone).register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
     run.backbone.forward(batch.inputs)
-    assert len(head.taken) == 1
+    (read,), (dropped,) = head.taken, kept
+    zero = dropped == 0
+    assert 0.4 < zero.float().mean() < 0.8
+    assert read[zero].abs().max() > 0.1
+    torch.testing.assert_close(read[~zero] / 0.4, dropped[~zero])
     head.remove()
-    assert not any(m._forward_pre_hooks for m in model.modules())
+    run.backbone.forward(batch.inputs)
+    assert head.taken == []

@@ -109,7 +109,7 @@ def test_hype_draws(fields: dict[str, Any], low: float, high: float, mean: float
     eps = 0.25
     z = HyPe(eps=eps, **fields).draw(torch.zeros(64, 32, 64), torch.Generator().manual_seed(0))
     assert z.min() >= low * eps and z.max() <= high * eps
-    assert z.mean().item() == pytest.approx(mean * eps, abs=2e-3 * eps)
+    assert z.mean().item() == pytest.approx(mean * eps, abs=8e-3 * eps)
     assert z.std().item() == pytest.approx(deviation * eps, rel=0.01)
 
 

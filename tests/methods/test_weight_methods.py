@@ -1,4 +1,4 @@
-"""The contracts, for the methods that act on weights: l2sp, mixout, reinit, llrd, recadam, child-tuning, freeze, bitfit.
+"""The contracts, for what acts on weights: l2sp, mixout, reinit, llrd, recadam, child-tuning, freeze, bitfit.
 
 What each computes is checked in a file of its own. Here: runs on a tiny BERT, with accumulation.
 """

@@ -1,0 +1,218 @@
+"""Noise and adversaries in whole runs on a tiny BERT: neutral points, resuming, bf16, micro-batches, saved models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ftbench.errors import Interrupted, UsageError
+from ftbench.methods import METHODS, method_class, parse_stack
+from ftbench.methods.freelb import FreeLB
+from ftbench.methods.smart import Smart
+from ftbench.methods.vat import VAT
+from ftbench.training.engine import micro_step
+from ftbench.training.watch import Control
+
+TABLE = {
+    "rdrop": "ftbench.methods.rdrop:RDrop",
+    "smart": "ftbench.methods.smart:Smart",
+    "freelb": "ftbench.methods.freelb:FreeLB",
+    "vat": "ftbench.methods.vat:VAT",
+    "hype": "ftbench.methods.hype:HyPe",
+    "noisytune": "ftbench.methods.noisytune:NoisyTune",
+    "neftune": "ftbench.methods.neftune:NEFTune",
+}
+#: what has state, hooks or a backward pass of its own; the contracts know every method at its defaults
+RESUMED = ("smart:proximal=1,beta=0.5", "freelb+hype:eps=0.1", "noisytune+vat+neftune", "rdrop:variant=readme")
+BF16 = (*TABLE, "smart:variant=released,proximal=1", "neftune:variant=released", "freelb:norm=linf", "freelb+hype")
+STEPS = 4
+RECIPE = {"steps": STEPS, "micro_batch": 5}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, path in TABLE.items():
+            patch.setitem(METHODS, name, path)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Callable[..., Any]) -> Any:
+    return tiny_data(32, 16, 2)
+
+
+@pytest.fixture(scope="module")
+def run_of(
+    data: Any, tiny_model: Path, finetune_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Any]:
+    made: dict[str, Any] = {}
+
+    def outcome(arm: str) -> Any:
+        if arm not in made:
+            made[arm] = finetune_tiny(data, tiny_model, tmp_path_factory.mktemp("run"), arm, **RECIPE)
+        return made[arm]
+
+    return outcome
+
+
+def same(a: Any, b: Any) -> bool:
+    a, b = a.backbone.model.state_dict(), b.backbone.model.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_neutral_is_plain_fine_tuning(
+    name: str, data: Any, tiny_model: Path, finetune_tiny: Callable[..., Any], run_of: Any, tmp_path: Path
+) -> None:
+    neutral, plain = method_class(name).neutral, run_of("std")
+    if neutral is None:
+        assert len(method_class(name).no_neutral) > 20
+        return
+    call = ",".join(f"{key}={value}" for key, value in neutral.items())
+    outcome = finetune_tiny(data, tiny_model, tmp_path, methods=f"{name}:{call}", **RECIPE)
+    assert outcome.result.metrics == plain.result.metrics and same(outcome, plain)
+    for ours, theirs in zip(outcome.history, plain.history, strict=True):
+        assert {key: ours[key] for key in theirs} == theirs
+    assert np.array_equal(outcome.predictions["probabilities"], plain.predictions["probabilities"])
+
+
+@pytest.mark.parametrize("arm", RESUMED)
+def test_resumed_is_uninterrupted_and_not_plain(
+    arm: str, data: Any, tiny_model: Path, finetune_tiny: Callable[..., Any], run_of: Any, tmp_path: Path
+) -> None:
+    whole, seen = run_of(arm), iter(range(1, 99))
+    with pytest.raises(Interrupted):
+        finetune_tiny(data, tiny_model, tmp_path, arm, Control(should_stop=lambda: next(seen) >= 2), **RECIPE)
+    resumed = finetune_tiny(data, tiny_model, tmp_path, arm, **RECIPE)
+    assert same(whole, resumed) and whole.history == resumed.history and whole.result.metrics == resumed.result.metrics
+    assert not same(whole, run_of("std"))
+    assert whole.backbone.model.state_dict().keys() == run_of("std").backbone.model.state_dict().keys()
+    assert not any(m._forward_pre_hooks for m in whole.backbone.model.modules())
+
+
+def gradients_of(run: Any, pieces: list[Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Logged sums and gradients of one step that is cut into ``pieces``."""
+    run.backbone.model.train()
+    run.backbone.model.zero_grad()
+    logged: dict[str, float] = {}
+    for micro, part in enumerate(pieces):
+        for name, value in micro_step(run, 0, micro, part, len(part) / sum(map(len, pieces)))[0].items():
+            logged[name] = logged.get(name, 0.0) + value.item()
+    return logged, {name: p.grad.clone() for name, p in run.backbone.model.named_parameters()}
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_under_bf16_everything_is_finite(
+    regression: bool, tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    data = tiny_data(16, 8, 2, regression=regression)
+    plain = gradients_of(training_of(data, tiny_model, tmp_path, "std", precision="bf16"), [np.arange(8)])
+    for arm in BF16:
+        run = training_of(data, tiny_model, tmp_path, arm, precision="bf16")
+        logged, gradients = gradients_of(run, [np.arange(8)])
+        assert np.isfinite(list(logged.values())).all(), arm
+        assert all(gradient.isfinite().all() and gradient.dtype == torch.float32 for gradient in gradients.values())
+        assert any(not torch.equal(gradient, plain[1][name]) for name, gradient in gradients.items()), arm
+        if "kl" in logged:
+            assert logged["kl"] > 0
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        "rdrop",
+        "smart:eps=0.2,steps=2,step_size=10",
+        "smart:variant=released,step_size=10",
+        "smart:proximal=1",
+        "vat",
+        "freelb",
+        "freelb:norm=linf",
+    ],
+)
+def test_a_batch_is_the_sum_of_its_micro_batches(
+    arm: str,
+    data: Any,
+    tiny_model_without_dropout: Path,
+    training_of: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    # noise by row and position, because a micro-batch draws its own and is padded to its own length
+    table = torch.randn(32, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.1
+
+    def draw(_: Any, embeddings: Tensor, batch: Any) -> Tensor:
+        return table[batch.ids, : embeddings.shape[1]] * batch.inputs["attention_mask"].unsqueeze(-1)
+
+    for cls in (Smart, VAT, FreeLB):
+        monkeypatch.setattr(cls, "draw", draw)
+    run = training_of(data, tiny_model_without_dropout, tmp_path, arm)
+    whole, gradients = gradients_of(run, [np.arange(16)])
+    cut_up, summed = gradients_of(run, np.split(np.arange(16), [5, 12]))
+    assert whole == pytest.approx(cut_up, rel=1e-4)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(summed[name], gradient, rtol=2e-3, atol=2e-6)
+
+
+def test_freelb_gives_the_table_the_gradient_of_every_pass(
+    data: Any, tiny_model: Path, training_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With no ascent and no start, K equal passes (equal masks too) are one plain pass, whatever K."""
+    plain = gradients_of(training_of(data, tiny_model, tmp_path, "std"), [np.arange(8)])
+    run = training_of(data, tiny_model, tmp_path, "freelb:steps=3,init=0,step_size=0")
+    logged, gradients = gradients_of(run, [np.arange(8)])
+    assert logged == pytest.approx(plain[0]) and run.meter.cost.forward_passes == 3
+    for name, gradient in plain[1].items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-7)
+    other = training_of(data, tiny_model, tmp_path, "freelb:steps=3,init=0,step_size=0,dropout=independent")
+    assert gradients_of(other, [np.arange(8)])[0] != pytest.approx(plain[0])
+
+
+def test_passes_are_counted(data: Any, tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path) -> None:
+    for arm, passes in {"smart": 3, "smart:steps=3": 5, "smart:proximal=1": 4, "vat": 3, "rdrop": 2, "hype": 1}.items():
+        run = training_of(data, tiny_model, tmp_path, arm)
+        gradients_of(run, [np.arange(8)])
+        assert run.meter.cost.forward_passes == passes, arm
+        assert all(module.training for module in run.backbone.model.modules())
+
+
+def test_the_proximal_term_starts_at_the_starting_weights(
+    data: Any, tiny_model_without_dropout: Path, training_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Nothing at first; then the divergence from the first prediction, with no gradient through the past weights."""
+    run = training_of(data, tiny_model_without_dropout, tmp_path, "smart:weight=0,proximal=2")
+    assert gradients_of(run, [np.arange(8)])[0]["smart"] == pytest.approx(0, abs=1e-9)
+    (method,) = run.methods
+    past = {name: value.clone() for name, value in method.state_dict().items()}
+    with torch.no_grad():
+        for parameter in run.backbone.model.parameters():
+            parameter.mul_(1.2)
+    assert gradients_of(run, [np.arange(8)])[0]["smart"] > 1e-4
+    assert all(torch.equal(value, past[name]) for name, value in method.state_dict().items())
+
+
+def test_rdrop_joins_its_passes(
+    data: Any, tiny_model_without_dropout: Path, training_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    found = [
+        gradients_of(training_of(data, tiny_model_without_dropout, tmp_path, "rdrop", passes=passes), [np.arange(8)])
+        for passes in ("separate", "joined")
+    ]
+    (separate, ours), (joined, theirs) = found
+    assert joined == pytest.approx(separate, rel=1e-4)
+    for name, gradient in ours.items():
+        torch.testing.assert_close(theirs[name], gradient, rtol=1e-3, atol=1e-6)
+    for arm in ("smart", "vat", "freelb"):
+        with pytest.raises(UsageError, match="needs its passes apart"):
+            training_of(data, tiny_model_without_dropout, tmp_path, arm, passes="joined")
+
+
+def test_freelb_takes_no_terms() -> None:
+    with pytest.raises(UsageError, match="freelb owns the backward pass"):
+        parse_stack("freelb+r3f")
