@@ -22,6 +22,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: fixtures of a module come before ``_alone``
 
 import numpy as np
 import pytest

@@ -37,7 +37,8 @@ MAY = {
     "__main__": {"cli"},
 }
 #: inside the table folders a file imports only these of its neighbours
-BASES = {"methods": {"method", "divergence", "noise"}}
+#: ``method`` and ``divergence`` know no other file; the others are shared by methods of one kind
+BASES = {"methods": {"method", "divergence", "noise", "adversary", "features", "frozen"}}
 
 
 def files() -> list[Path]:

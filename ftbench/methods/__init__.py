@@ -27,10 +27,40 @@ METHODS = {
     "std++": "ftbench.methods.std_plus_plus:StdPlusPlus",
     "r3f": "ftbench.methods.r3f:R3F",
     "r4f": "ftbench.methods.r4f:R4F",
+    "rdrop": "ftbench.methods.rdrop:RDrop",
+    "smart": "ftbench.methods.smart:Smart",
+    "vat": "ftbench.methods.vat:VAT",
+    "freelb": "ftbench.methods.freelb:FreeLB",
+    "hype": "ftbench.methods.hype:HyPe",
+    "neftune": "ftbench.methods.neftune:NEFTune",
+    "noisytune": "ftbench.methods.noisytune:NoisyTune",
+    "capcort-i": "ftbench.methods.capcort:CapcortI",
+    "capcort-mlp": "ftbench.methods.capcort:CapcortMLP",
+    "bss": "ftbench.methods.bss:BSS",
+    "cka": "ftbench.methods.cka:CKA",
+    "l2sp": "ftbench.methods.l2sp:L2SP",
+    "mixout": "ftbench.methods.mixout:Mixout",
+    "reinit": "ftbench.methods.reinit:ReInit",
+    "llrd": "ftbench.methods.llrd:LLRD",
+    "recadam": "ftbench.methods.recadam:RecAdam",
+    "child-tuning": "ftbench.methods.child_tuning:ChildTuning",
+    "freeze": "ftbench.methods.freeze:Freeze",
+    "bitfit": "ftbench.methods.bitfit:BitFit",
+    "sam": "ftbench.methods.sam:SAM",
+    "asam": "ftbench.methods.sam:ASAM",
+    "ema": "ftbench.methods.ema:EMA",
+    "lp-ft": "ftbench.methods.lp_ft:LPFT",
+    "wise-ft": "ftbench.methods.wise_ft:WiseFT",
+    "early-stop": "ftbench.methods.early_stop:EarlyStop",
 }
 
 #: other names in the literature: what they stand for; a run's id knows only that
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = {
+    "alum": "smart:variant=released,inner=kl",
+    "prior-wd": "l2sp:mode=decoupled",
+    "repina-i": "capcort-i",
+    "repina-mlp": "capcort-mlp",
+}
 
 
 def method_class(name: str) -> type[Method]:

@@ -14,8 +14,8 @@ for every cut of a batch. It aims at small singular values, and so against measu
 Where paper and released code differ (thuml/Batch-Spectral-Shrinkage, commit d8c255d): nothing known; the text script
 reads BERT's pooled output before dropout. ``features=pooled`` is that for every family: what the last layer of the
 head reads, before the dropout in front of it. ``cls`` is the top block's output at the token that the head reads.
-The code differentiates the whole decomposition, which had NaN gradients for equal singular values; ours needs the
-values only.
+The code differentiates the whole decomposition, which in older torch has NaN gradients where singular values are
+equal; ours needs the values only.
 """
 
 from __future__ import annotations

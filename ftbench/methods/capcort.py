@@ -21,7 +21,8 @@ before training. At r = 1 a collapsed representation costs as much as knowing no
 depend on the scale of z, the seed or the learning rate.
 
 Cost: one pass over the training rows before training, once for many runs (``cache=on``); a forward pass without
-gradient and a copy of the weights more with ``cache=off``. With dropout R is not 0 at the pretrained weights.
+gradient and a copy of the weights more with ``cache=off``. With dropout R is not 0 at the pretrained weights. The
+gradient of phi counts in the norm that is clipped.
 Where paper and released code differ: not known. treplina (konta3738/cka-repina-aya23, commit 0205756), which is
 not the authors', adds the identity form with weight 0.05 at every second step, for all tokens of one layer.
 """
@@ -124,6 +125,7 @@ class CapcortMLP(CapcortI):
         return [*groups, *(Group(name, parameter, 0.0, 0, self.lr) for name, parameter in own)]
 
     def project(self, z: Tensor) -> Tensor:
+        """phi. (..., width) to the same shape."""
         moved: Tensor = z + self.phi(z)
         return moved
 

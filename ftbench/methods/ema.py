@@ -13,8 +13,8 @@ run on a small task has, and stays near the start. ``decay`` gives d itself.
 Cost: plain fine-tuning's, a copy of the weights and a pass over them a step. With a learning rate that falls to 0 the
 average is close to the last weights.
 
-Where paper and released code differ: d = torch's AveragedModel with get_ema_multi_avg_fn (2.13), whose first update
-takes the weights as they are, too. Buffers are those of the last step.
+Where paper and released code differ: torch's AveragedModel with get_ema_multi_avg_fn (2.13) gives the same averages;
+its first update takes the weights as they are, too. Buffers are those of the last step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
+from ftbench.errors import FtbenchError, UsageError
 from ftbench.methods.method import Method, Step
 from ftbench.models.backbone import Backbone
 
@@ -63,10 +63,13 @@ class EMA(Method):
                 average.lerp_(parameter, 1 - decay)
 
     def finish(self, backbone: Backbone) -> None:
+        """Raises FtbenchError where another method has renamed parameters since, as ``r4f`` does in its ``finish``."""
+        named = dict(backbone.model.named_parameters())
+        if renamed := sorted(self._average.keys() - named.keys()):
+            raise FtbenchError(f"{self.name} comes too late to average {renamed[0]}: name it first in the stack")
         with torch.no_grad():
-            for name, parameter in backbone.model.named_parameters():
-                if name in self._average:
-                    parameter.copy_(self._average[name])
+            for name, average in self._average.items():
+                named[name].copy_(average)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self._average)

@@ -6,8 +6,8 @@
 
 Zhu, Cheng, Gan, Sun, Goldstein, Liu: FreeLB: Enhanced Adversarial Training for Natural Language Understanding. ICLR
 2020, arXiv 1909.11764. ``init`` is m, ``eps`` the radius, ``step_size`` eta, ``steps`` K. Defaults: the released
-RoBERTa-large script for MNLI (m = 0.1, eps = 0.3, eta = 0.1, two updates, so three passes). Its scripts for small tasks
-have eta 0.025 to 0.06, three updates, m 0.16 to 0.64, eps 0.14 to 0.4.
+RoBERTa-large script for MNLI (m = 0.1, eps = 0.3, eta = 0.1, two updates, so three passes). Those for RTE,
+MRPC and CoLA have eta 0.025 to 0.06, three updates, m 0.16 to 0.64, eps 0.14 to 0.4.
 
 Cost: K forward and backward passes. The weights' gradient is that of all K passes: no pass is for the ascent alone.
 

@@ -60,13 +60,13 @@ class Mixout(Method):
         self._dropouts: list[tuple[nn.Dropout, float]] = []
 
     def prepare(self, start: Start) -> None:
-        """Raises FtbenchError for a model without linear layers to mix."""
+        """Raises FtbenchError for a base model without linear layers."""
         start.backbone.depths()  # looked up now, while parameters have their own names
         model = start.backbone.model
-        base = "" if self.variant == "released" else f"{model.base_model_prefix}."
-        inside = [module for name, module in model.named_modules() if name.startswith(base)]
+        where = "" if self.variant == "released" else f"{model.base_model_prefix}."
+        inside = [module for name, module in model.named_modules() if name.startswith(where)]
         linears = [module for module in inside if isinstance(module, nn.Linear)]
-        if not linears:
+        if not any(isinstance(module, nn.Linear) for module in model.base_model.modules()):
             raise FtbenchError(f"mixout: a {model.config.model_type} model has no linear layers to mix")
         if self.dropout == "off":
             self._dropouts = [(module, module.p) for module in inside if isinstance(module, nn.Dropout)]

@@ -101,6 +101,7 @@ class ASAM(SAM):
             raise UsageError(f"{self.name}:eta={self.eta:g}: expected 0 or more")
 
     def scale(self, name: str, parameter: Tensor) -> Tensor | float:
+        """T of a parameter."""
         if self.variant == "released":
             return parameter.abs()
         return parameter.abs() + self.eta if "weight" in name else 1.0

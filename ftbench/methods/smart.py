@@ -16,7 +16,7 @@ copy of the weights.
 Where paper and released code differ (namisan/mt-dnn, commit 3228e7c: ``variant=released``):
 - No ball: d <- (d + eta * g) / (max |d + eta * g| of the token + 1e-6), so every token ends at a maximum near 1, five
   orders above the paper's eps. With the defaults d keeps the direction of the noise in both variants: eta * g is far
-  smaller than d. ``step_size`` of 1e3 and more gives an adversary.
+  smaller than d. Raise ``step_size`` by orders for an adversary.
 - The ascent follows ``stable_kl``, which is no divergence (first order, can be negative): ``inner=stable``; ``paper``
   follows l. ``inner=kl`` is KL(clean || perturbed), of smart-pytorch (e96d863) and ALUM (arXiv 2004.08994), whose
   rules are else those of ``released``; their gradient is that of a batch mean, ours of each row.

@@ -21,8 +21,8 @@ Where paper and released code differ (tensorflow/models research/adversarial_tex
 - Regression is ours: a squared error in KL's place.
 - The published use is with unlabelled texts too; here the training rows only.
 
-Under bf16 a step of xi is near the rounding of a pass: raise ``xi`` with the scale of the embeddings. No recorded
-numbers of the released code were compared; the tests have a float64 reference.
+Under bf16 a step of xi may be lost in a pass's rounding (not measured): raise ``xi`` there. No recorded numbers of the
+released code were compared; the tests have a float64 reference.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,9 @@ from ftbench.models.tokenizer import first_position, load_tokenizer
 from ftbench.models.truncate import truncate
 
 __all__ = ["Backbone", "Out", "Transform", "assemble", "load", "load_tokenizer", "read_classifier"]
+
+#: torch's name for the weight behind a parametrization
+_PARAMETRIZED = re.compile(r"\.parametrizations\.(\w+)\.original$")
 
 #: embeddings (rows, tokens, width) -> embeddings of the same shape
 Transform = Callable[[Tensor], Tensor]
@@ -82,8 +86,13 @@ class Backbone:
 
     def depths(self) -> dict[str, int]:
         """Name of every parameter -> depth: 0 in the head, 1 in the topmost block, ``len(blocks) + 1`` in the
-        embeddings; see ``anatomy.Anatomy``. Raises FtbenchError where no blocks are found."""
-        return dict(self._anatomy.depths)
+        embeddings; see ``anatomy.Anatomy``. A parametrized weight goes by torch's name for it as well.
+
+        Raises FtbenchError where no blocks are found.
+        """
+        known = self._anatomy.depths
+        names = (name for name, _ in self.model.named_parameters())
+        return known | {name: known[_PARAMETRIZED.sub(r".\1", name)] for name in names}
 
     def recording(self) -> contextlib.AbstractContextManager[list[Tensor]]:
         """Within: a list that every pass appends the outputs of its blocks to, (rows, tokens, width) each, in the

@@ -136,6 +136,7 @@ def optimizer_step(run: Training, step: int) -> dict[str, Tensor]:
     moment = Step(step, spec.steps, rate, generator)
 
     def compute() -> dict[str, Tensor]:
+        run.optimizer.zero_grad(set_to_none=True)
         return accumulate(run, step)
 
     logged = run.gradients(run.backbone, compute) if run.gradients else compute()

@@ -85,7 +85,7 @@ def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]
             with holding(model, weights):
                 scores[name] = watch.score(run)
     moved = any(method.moves for method in run.methods)
-    for method in run.methods:
+    for method in sorted(run.methods, key=lambda method: not method.moves):  # others fold what these have loaded
         method.finish(run.backbone)
     if moved:
         scores |= {"raw": scores["last"], "last": watch.score(run)}

@@ -6,7 +6,7 @@ The numbers are those of the list in ``docs/architecture.md``. Contract 3's orac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from torch.nn.utils import parametrizations
 
 from ftbench.errors import Interrupted
 from ftbench.methods import METHODS, method_class
+from ftbench.methods.freelb import FreeLB
 from ftbench.methods.method import Batch, Method, Term, View
 from ftbench.methods.noise import NoisedPass
+from ftbench.methods.smart import Smart
+from ftbench.methods.vat import VAT
 from ftbench.models.backbone import Out
 from ftbench.training import engine
 from ftbench.training.batches import tokenize
@@ -38,11 +41,30 @@ ARMS = (
     "r3f:dropout=off,noise=normal,detach=clean,eps=0.1",
     "r4f:variant=released",
 )
+#: a method that cannot be as it is on two blocks
+FITTED = {"freeze": "freeze:blocks=1", "reinit": "reinit:blocks=1"}
+ARMS = tuple(FITTED.get(arm, arm) for arm in ARMS)
 TERMS = tuple(arm for arm in ARMS if arm.startswith(("r3f", "r4f")))
 #: an arm -> what it is without its term, where that is not plain fine-tuning: R4F's head is normalised at any weight
 CONTROLS = {"r4f": "r4f:weight=0", "r4f:variant=released": "r4f:variant=released,weight=0"}
 
+#: what draws anew for every micro-batch, hidden states or weights: nothing to compare in contract 5
+REDRAWN = ("hype", "neftune", "mixout")
+#: what divides by the length of a tiny gradient, whose last bits depend on the padding
+ROUNDED = {"vat": 1e-3}
+CUTS = ((8,), (8, 12), (5, 10, 15))
+
 Finetune = Callable[..., Any]
+
+
+def fully(arms: Sequence[str], values: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Every value for the arms with terms of their own making, one in the middle for the others: they cost time."""
+    return [(arm, value) for arm in arms for value in (values if arm in TERMS else values[1:2])]
+
+
+def summable(arm: str) -> bool:
+    """Whether contract 5 holds: not where a term couples the rows, nor where draws cannot be made equal."""
+    return arm not in REDRAWN and not method_class(arm.partition(":")[0]).batch_coupled
 
 
 def weights(outcome: Any) -> dict[str, Tensor]:
@@ -112,7 +134,8 @@ def test_1_neutral_is_plain_fine_tuning(
         return
     call = ",".join(f"{key}={value}" for key, value in neutral.items())
     outcome = finetune_tiny(data, tiny_model, tmp_path, methods=f"{name}:{call}" if call else name, **RECIPE)
-    assert outcome.result.metrics == plain.result.metrics
+    scores = outcome.result.metrics
+    assert {selection: scores[selection] for selection in plain.result.metrics} == plain.result.metrics
     assert len(outcome.history) == len(plain.history)
     for ours, theirs in zip(outcome.history, plain.history, strict=True):
         assert {key: ours[key] for key in theirs} == theirs
@@ -171,7 +194,9 @@ def test_4_every_trained_parameter_gets_a_gradient(
     run = training_of(data, tiny_model, tmp_path, arm)
     run.backbone.model.train()
     micro_step(run, 0, 0, np.arange(8), 1.0)
-    for name, parameter in run.backbone.model.named_parameters():
+    trained = {name: p for name, p in run.backbone.model.named_parameters() if p.requires_grad}
+    assert trained
+    for name, parameter in trained.items():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         if not name.endswith("key.bias"):  # softmax ignores it
             assert parameter.grad.abs().max() > 0, name
@@ -186,11 +211,10 @@ def gradients_of(run: Any, pieces: list[Any]) -> tuple[dict[str, float], dict[st
     for micro, part in enumerate(pieces):
         for name, value in micro_step(run, 0, micro, part, len(part) / rows)[0].items():
             logged[name] = logged.get(name, 0.0) + value.item()
-    return logged, {name: p.grad.clone() for name, p in run.backbone.model.named_parameters()}
+    return logged, {name: p.grad.clone() for name, p in run.backbone.model.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("cut", [(8,), (8, 12), (5, 10, 15)], ids=str)
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize(("arm", "cut"), fully([arm for arm in ARMS if summable(arm)], CUTS), ids=str)
 def test_5_a_batch_is_the_sum_of_its_micro_batches(
     arm: str,
     cut: tuple[int, ...],
@@ -204,15 +228,17 @@ def test_5_a_batch_is_the_sum_of_its_micro_batches(
     # noise by row and position, because a micro-batch draws its own and is padded to its own length
     table = torch.randn(32, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.1
     monkeypatch.setattr(NoisedPass, "add_noise", lambda _, e, batch: e + table[batch.ids, : e.shape[1]])
+    for adversary in (Smart, VAT, FreeLB):
+        monkeypatch.setattr(adversary, "draw", lambda _, e, batch: table[batch.ids, : e.shape[1]] * 1e-3)
     run = training_of(data, tiny_model_without_dropout, tmp_path, arm)
     still()
     whole, gradients = gradients_of(run, [np.arange(16)])
     cut_up, summed = gradients_of(run, np.split(np.arange(16), cut))
-    assert whole == pytest.approx(cut_up, rel=1e-5)
+    assert whole == pytest.approx(cut_up, rel=ROUNDED.get(arm, 1e-5))
     if arm in TERMS:
         assert whole["kl"] > 1e-4
     for name, gradient in gradients.items():
-        torch.testing.assert_close(summed[name], gradient, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(summed[name], gradient, rtol=10 * ROUNDED.get(arm, 1e-5), atol=1e-6)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -284,8 +310,7 @@ def stop_after(steps: int) -> Control:
     return Control(should_stop=lambda: next(seen) >= steps)
 
 
-@pytest.mark.parametrize("after", [1, STEPS // 2, STEPS - 1])
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize(("arm", "after"), fully(ARMS, (1, STEPS // 2, STEPS - 1)))
 def test_9_interrupted_and_resumed_is_uninterrupted(
     arm: str,
     after: int,

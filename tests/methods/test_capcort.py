@@ -34,9 +34,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run_of(
-    tiny_data: Any, tiny_model_without_dropout: Path, training_of: Any, tmp_path: Path
-) -> Callable[..., Any]:
+def run_of(tiny_data: Any, tiny_model_without_dropout: Path, training_of: Any, tmp_path: Path) -> Callable[..., Any]:
     def prepared(arm: str, data: Any = None, **fields: Any) -> Any:
         return training_of(data or tiny_data(32, 8, 3), tiny_model_without_dropout, tmp_path, arm, **fields)
 

@@ -61,7 +61,7 @@ def test_more_blocks_than_there_are(
     tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="freeze:blocks=3: expected at most 2"):
-        training_of(tiny_data(8, 8), tiny_model, tmp_path, "freeze")
+        training_of(tiny_data(8, 8), tiny_model, tmp_path, "freeze:blocks=3")
 
 
 @pytest.mark.parametrize("family", ["roberta", "albert", "modernbert", "gpt2", "bart", "llama", "t5"])

@@ -182,11 +182,12 @@ def test_passes_are_counted(data: Any, tiny_model: Path, training_of: Callable[.
         assert all(module.training for module in run.backbone.model.modules())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_proximal_term_starts_at_the_starting_weights(
-    data: Any, tiny_model_without_dropout: Path, training_of: Callable[..., Any], tmp_path: Path
+    precision: str, data: Any, tiny_model_without_dropout: Path, training_of: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Nothing at first; then the divergence from the first prediction, with no gradient through the past weights."""
-    run = training_of(data, tiny_model_without_dropout, tmp_path, "smart:weight=0,proximal=2")
+    """Nothing at first; then the divergence from the first prediction; autocast keeps no copy of the other weights."""
+    run = training_of(data, tiny_model_without_dropout, tmp_path, "smart:weight=0,proximal=2", precision=precision)
     assert gradients_of(run, [np.arange(8)])[0]["smart"] == pytest.approx(0, abs=1e-9)
     (method,) = run.methods
     past = {name: value.clone() for name, value in method.state_dict().items()}

@@ -196,6 +196,25 @@ def test_neftune_noise_is_the_batchs_and_the_rows_own(tiny_family: Callable[[str
     assert alone.item() == pytest.approx(beside.item(), rel=0.05)
 
 
+def test_neftune_noises_the_first_lookup_of_a_pass_only(tiny_family: Callable[[str], Path]) -> None:
+    """A decoder that shares the encoder's table looks up again."""
+    network = load(tiny_family("bert"))
+    method = NEFTune(alpha=3.0)
+    method.prepare(start_of(network))
+    method.begin(batch_of())
+    inputs, table = network._tokens("the bank"), network.model.get_input_embeddings()
+    looked_up: list[Tensor] = []
+    table.register_forward_hook(lambda _, __, out: looked_up.append(out))
+
+    def look_up_again(*_: Any) -> None:
+        table(inputs["input_ids"])
+
+    network.model.classifier.register_forward_pre_hook(look_up_again)
+    network.forward(inputs)
+    first, second = looked_up
+    assert not torch.equal(first, second) and torch.equal(second, table.weight[inputs["input_ids"]])
+
+
 # -------------------------------------------------------------------------------------------- NoisyTune
 
 

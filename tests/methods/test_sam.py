@@ -95,7 +95,9 @@ def test_a_parameter_without_a_second_gradient_is_put_back() -> None:
     model = nn.ParameterDict({name: nn.Parameter(tensor(given[name])) for name in ("first", "second")})
     backbone: Any = SimpleNamespace(model=model)
     base = torch.optim.SGD(model.parameters(), lr=given["lr"])
-    losses = iter([lambda: sum(p.square().sum() / 2 for p in model.values()), lambda: model["first"].square().sum() / 2])
+    losses = iter(
+        [lambda: sum(p.square().sum() / 2 for p in model.values()), lambda: model["first"].square().sum() / 2]
+    )
     compute, seen = passes_of(model, lambda: next(losses)())  # type: ignore[return-value]
     SAM(eps=given["rho"]).gradients(backbone, compute)
     base.step()
