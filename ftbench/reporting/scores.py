@@ -14,7 +14,7 @@ from ftbench.types import Column, Record, Table
 def scores_table(records: Sequence[Record], *, selection: str = "last") -> Table | None:
     """Means over finished runs, a column for each metric and split; None where the headline is all there is."""
     arms, references = to_cells(unique(records), selection)
-    found = list(dict.fromkeys(name for cell in (*arms, *references) for name in _names(cell)))
+    found = sorted({name for cell in (*arms, *references) for name in _names(cell)}, key=_order)
     if all(len(_names(cell)) < 2 for cell in (*arms, *references)):
         return None
     settings = varying([*references, *arms])
@@ -51,6 +51,12 @@ def _row(cell: Cell) -> dict[str, Any]:
         kept = [value for value in values if value is not None and math.isfinite(value)]
         row[_key(split, metric)] = statistics.fmean(kept) if kept else None
     return {**row, "style": "reference"} if cell.reference else row
+
+
+def _order(name: tuple[str, str]) -> tuple[bool, str, str]:
+    """By name, validation first: what was just computed and what was read from disk give one table."""
+    split, metric = name
+    return split != "validation", split, metric
 
 
 def _key(split: str, metric: str) -> str:
