@@ -54,10 +54,11 @@ class Peak:
 
 
 def main() -> None:
-    """Measures three rounds and prints ratios of the medians."""
+    """Measures and prints ratios of the medians."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(asked.threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
@@ -69,7 +70,7 @@ def main() -> None:
     tokenizer = load_tokenizer(source)
     texts = list(rows.texts[0])
     ours, alone, memory = [], [], []
-    for _ in range(3):
+    for _ in range(asked.rounds):
         began = time.perf_counter()
         for start in range(0, len(texts), CHUNK):
             tokenizer(texts[start : start + CHUNK], truncation=True, max_length=128, return_attention_mask=False)

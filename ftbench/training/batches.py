@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import tempfile
 from collections.abc import Sequence
@@ -116,14 +117,20 @@ def _tokenize(rows: Rows, tokenizer: Any, max_length: int) -> Tokens:
     for start in range(0, len(rows), CHUNK):
         columns = [list(column[start : start + CHUNK]) for column in rows.texts]
         encoded = tokenizer(*columns, truncation=True, max_length=limit, return_attention_mask=False)
-        ids += [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
-        types += [np.asarray(row, dtype=np.int8) for row in encoded.get("token_type_ids", ())]
+        ids.append(_flat(encoded["input_ids"], np.int32))
+        if "token_type_ids" in encoded:
+            types.append(_flat(encoded["token_type_ids"], np.int8))
         lengths += [len(row) for row in encoded["input_ids"]]
         truncated += _count_truncated(encoded)
     if min(lengths) == 0:
         raise UsageError(f"row {int(np.argmin(lengths))} has no tokens: its text is empty")
     flat_types = np.concatenate(types) if types else None
     return Tokens(np.concatenate(ids), flat_types, np.asarray(lengths, dtype=np.int32), truncated)
+
+
+def _flat(rows: list[list[int]], kind: Any) -> Ints:
+    """Row after row in one array."""
+    return np.fromiter(itertools.chain.from_iterable(rows), dtype=kind, count=sum(map(len, rows)))
 
 
 def _count_truncated(encoded: Any) -> int:
