@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -333,26 +334,32 @@ def test_a_run_without_weights_says_the_command(
 # ---------------------------------------------------------------------------------------- full disks
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may be larger than 4 KiB: a full disk without a disk."""
+    """No file may grow beyond 4 KiB: a full disk without a disk.
+
+    Held around one call only: the limit is the process's, and pytest's own output may be a longer file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_a_full_disk_leaves_the_old_file(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict, request: pytest.FixtureRequest, kind: str
+    run_of: Callable[[str], tuple[Path, Path]], predict: Predict, kind: str
 ) -> None:
     run, _ = run_of("classes")
     numbers = np.random.default_rng(0).random((400, 3))
     pandas.DataFrame({"text": [f"goal {row}" for row in numbers]}).to_csv("new.csv", index=False)
     output = Path(f"out.{kind}")
     output.write_text("what was there")
-    request.getfixturevalue("small_files")
-    refused(predict(run, "new.csv", "-o", output), f"cannot write {output}", "larger than allowed", code=1)
+    with small_files():
+        said = predict(run, "new.csv", "-o", output)
+    refused(said, f"cannot write {output}", "larger than allowed", code=1)
     assert output.read_text() == "what was there"
     assert sorted(path.name for path in Path().iterdir()) == ["new.csv", output.name]
 
