@@ -1,7 +1,8 @@
 """The nouns of ftbench: frozen, validated, without torch."""
 
+from ftbench.types.features import Features
 from ftbench.types.run import Cost, MethodSpec, Record, Result, RunSpec
 from ftbench.types.table import Column, Table
 from ftbench.types.task import Data, Rows, Task
 
-__all__ = ["Column", "Cost", "Data", "MethodSpec", "Record", "Result", "Rows", "RunSpec", "Table", "Task"]
+__all__ = ["Column", "Cost", "Data", "Features", "MethodSpec", "Record", "Result", "Rows", "RunSpec", "Table", "Task"]

@@ -1,0 +1,1 @@
+"""What is left in representations: pure functions on features."""
