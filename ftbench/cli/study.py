@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftbench.cli.options import cache_folder
-from ftbench.cli.output import print_records
+from ftbench.cli.output import describe_data, print_records
 from ftbench.cli.progress import Display, Lines
 from ftbench.errors import Interrupted
 from ftbench.models.locate import locate
@@ -19,7 +19,6 @@ from ftbench.runs.stages import Request, check_joined, parse_arms, plan
 from ftbench.runs.store import Store
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
-from ftbench.types import Data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +61,6 @@ def to_request(ask: Ask) -> Request:
         fixed=ask.fixed,
         references=ask.references,
     )
-
-
-def describe_data(data: Data) -> str:
-    """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
-    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
-    return f"{data.task.name}: {rows} rows; " + (f"{len(data.labels)} classes: {names}" if names else "a regression")
 
 
 def run_study(
