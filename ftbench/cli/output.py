@@ -1,4 +1,4 @@
-"""Records to stdout: a table for people, JSON for scripts."""
+"""What commands say: records as a table for people or JSON for scripts, and a data set in a line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
 from ftbench.reporting.variance import variance_table
 from ftbench.runs.files import plain
-from ftbench.types import Record, Search
+from ftbench.types import Data, Record, Search
 
 
 def print_records(
@@ -37,6 +37,18 @@ def print_records(
         return
     wanted = [table for table in tables.values() if table][: 1 if form == "csv" else None]
     print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))
+
+
+def row_counts(data: Data) -> str:
+    """``480 train, 120 validation rows``."""
+    return ", ".join(f"{len(rows):,} {split}" for split, rows in data.splits.items()) + " rows"
+
+
+def describe_data(data: Data) -> str:
+    """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
+    names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
+    kind = f"{len(data.labels)} classes: {names}" if names else "a regression"
+    return f"{data.task.name}: {row_counts(data)}; {kind}"
 
 
 def describe(record: Record) -> dict[str, Any]:

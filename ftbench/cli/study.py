@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftbench.cli.options import cache_folder
-from ftbench.cli.output import print_records
+from ftbench.cli.output import describe_data, print_records
 from ftbench.cli.progress import Display, Lines
 from ftbench.errors import Interrupted, UsageError
 from ftbench.models.locate import locate
@@ -21,7 +21,6 @@ from ftbench.runs.store import Store
 from ftbench.runs.study import Study, plan_study, rehearse
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
-from ftbench.types import Data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +70,6 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         references=ask.references,
     )
     return request, arms
-
-
-def describe_data(data: Data) -> str:
-    """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
-    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
-    return f"{data.task.name}: {rows} rows; " + (f"{len(data.labels)} classes: {names}" if names else "a regression")
 
 
 def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
