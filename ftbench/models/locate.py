@@ -55,12 +55,15 @@ class Checkpoint:
 
     fingerprint: hash of weights, configuration and tokenizer (16 hex digits)
     width:       of the hidden states, from ``config.json``; 0 where it does not say
+    origin:      the pretrained checkpoint that a run of the store tuned this one from (its fingerprint is that one's);
+                 None for a checkpoint that is where it all starts
     """
 
     name: str
     folder: Path
     fingerprint: str
     width: int = 0
+    origin: Checkpoint | None = None
 
 
 def locate(name: str, revision: str | None = None) -> Checkpoint:

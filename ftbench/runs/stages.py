@@ -135,7 +135,7 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
     fields.setdefault("batching", batching_for(rows))
     if fields.get("micro_batch") == fields["batch_size"]:
         fields["micro_batch"] = None  # the whole batch at once: the same run
-    return {"kind": "finetune", **_identity(data, model), **fields}
+    return {"kind": "finetune", **identity(data, model), **fields}
 
 
 def _train_rows(data: Data, fields: Mapping[str, Any]) -> int:
@@ -145,7 +145,8 @@ def _train_rows(data: Data, fields: Mapping[str, Any]) -> int:
     return len(perturb(data, data_seed=0, **asked).splits["train"])
 
 
-def _identity(data: Data, model: Checkpoint) -> dict[str, Any]:
+def identity(data: Data, model: Checkpoint) -> dict[str, Any]:
+    """RunSpec fields that say which rows and weights."""
     return {
         "task": data.task.name,
         "source": data.task.origin(),

@@ -68,7 +68,9 @@ class _Stage:
         shared: dict[int, Any] = {id(self.network.tokenizer): self.network.tokenizer}
         network = copy.deepcopy(self.network, shared)
         torch.manual_seed(spec.seed)
-        start = start_of(spec, network, self.tokens, self.rows, None, regression=self.regression)
+        start = start_of(
+            spec, network, self.tokens, self.rows, None, original=lambda: network, regression=self.regression
+        )
         for method in make(spec.methods):
             method.prepare(start)
 
