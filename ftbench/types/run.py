@@ -13,6 +13,8 @@ from typing import Any, Literal
 from ftbench.errors import UsageError
 
 Status = Literal["ok", "diverged", "failed"]
+#: the file in a run's folder that training writes and the store takes away
+CHECKPOINT = "checkpoint.safetensors"
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
