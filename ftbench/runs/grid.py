@@ -21,8 +21,9 @@ from ftbench.models.locate import Checkpoint
 from ftbench.runs.claim import holder
 from ftbench.runs.files import write_atomic
 from ftbench.runs.stages import Stage
-from ftbench.runs.store import CHECKPOINT, Store
+from ftbench.runs.store import Store
 from ftbench.types import Data, Record, Result, RunSpec
+from ftbench.types.run import CHECKPOINT
 
 log = logging.getLogger(__name__)
 #: what each kind of run does; as paths, so that none loads torch before it is needed

@@ -32,10 +32,9 @@ from ftbench.errors import StoreError, UsageError, explain
 from ftbench.runs.claim import Claim, take
 from ftbench.runs.files import slug, to_json, to_jsonl, write_atomic
 from ftbench.types import Cost, Record, Result, RunSpec, Search
-from ftbench.types.run import Status
+from ftbench.types.run import CHECKPOINT, Status
 
 SCHEMA = 1
-CHECKPOINT = "checkpoint.safetensors"
 #: schema n -> a function that turns such a result.json into one of schema n + 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 

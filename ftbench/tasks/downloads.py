@@ -29,8 +29,9 @@ def read_download(task: Task, source: Download) -> tuple[dict[str, DataFrame], t
         if split in layout.optional and not path.exists():
             notes.append(f"task '{task.name}' has no {name} in {layout.folder}/: its {split} rows are not scored")
             continue
-        table = to_task_columns(read_table(path, layout.header), layout)
-        check_columns(task, list(table.columns), f"'{path}'")
+        table = read_table(path, layout.header)
+        check_columns(task, list(table.columns), f"'{path}'", layout.columns)
+        table = to_task_columns(table, layout)
         table[task.target] = table[task.target].replace(dict(layout.names))
         missing = ["", "-", "-1", -1] if task.unlabelled == "drop" else [""]
         whole = table[~table[task.target].isin(missing)]

@@ -15,6 +15,8 @@ from ftbench.errors import UsageError
 Status = Literal["ok", "diverged", "failed"]
 #: seeds from here on are those of trials: runs that only choose a configuration, see ``Search``
 TRIAL_SEED = 2**31
+#: the file in a run's folder that training writes and the store takes away
+CHECKPOINT = "checkpoint.safetensors"
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
