@@ -171,9 +171,13 @@ def read_all(roots: Iterable[Path]) -> Found:
                 found.records.append(record)
         for path in sorted(root.rglob("search-*.json")):
             try:
-                found.searches.append(Search.from_json(_without_schema(_load(path))))
+                search = Search.from_json(_without_schema(_load(path)))
             except Exception as error:
                 found.skipped.append(f"{path}: {error}")
+                continue
+            if search.id not in seen:
+                seen.add(search.id)
+                found.searches.append(search)
     return found
 
 
