@@ -26,9 +26,10 @@ MAY = {
     "training": {"methods", "analysis", "tasks", "metrics", "models", "types", "lookup", "errors"},
     "analysis": {"models", "metrics", "types", "lookup", "errors"},
     "methods": {
-        "models.backbone",
-        "models.trainable",
         "models.adapters",
+        "models.backbone",
+        "models.modes",
+        "models.trainable",
         "metrics",
         "types",
         "lookup",

@@ -29,7 +29,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Group, Method, Start
 from ftbench.models.adapters import insert, places_in
 from ftbench.models.trainable import freeze_base, trained_blocks
@@ -54,12 +53,9 @@ class Adapter(Method):
     adds: ClassVar[str] = "the adapters, which no matrix can take up"
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise UsageError(f"adapter:width={self.width}: expected 1 or more")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise UsageError(f"adapter:dropout={self.dropout:g}: expected 0 or more, below 1")
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"adapter:lr={self.lr:g}: expected more than 0")
+        self.require("width", self.width >= 1, "1 or more")
+        self.require("dropout", self.dropout is None or 0 <= self.dropout < 1, "0 or more, below 1")
+        self.require("lr", 0 < self.lr < float("inf"), "more than 0")
 
     def prepare(self, start: Start) -> None:
         """Raises UsageError for a family whose places are not known, and for a model that has adapters already."""

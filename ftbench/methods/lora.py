@@ -62,14 +62,10 @@ class LoRA(Method):
     tunes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise UsageError(f"lora:rank={self.rank}: expected 1 or more")
-        if self.alpha < 1:
-            raise UsageError(f"lora:alpha={self.alpha}: expected 1 or more")
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"lora:lr={self.lr:g}: expected more than 0")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"lora:dropout={self.dropout:g}: expected 0 or more, below 1")
+        self.require("rank", self.rank >= 1, "1 or more")
+        self.require("alpha", self.alpha >= 1, "1 or more")
+        self.require("dropout", 0 <= self.dropout < 1, "0 or more, below 1")
+        self.require("lr", 0 < self.lr < float("inf"), "more than 0")
 
     def prepare(self, start: Start) -> None:
         """Raises UsageError for a family whose queries and values are not known."""
