@@ -21,6 +21,7 @@ OTHER: dict[str, Any] = {
     "label_noise": 0.2, "select_on": 0.1, "limit": 50, "max_length": 64, "steps": 11, "batch_size": 8, "micro_batch": 4,
     "lr": 1e-4, "warmup": 0.0, "weight_decay": 0.0, "clip": 0.0, "batching": "bucket", "passes": "joined",
     "precision": "bf16", "evaluations": 3, "imbalance": 0.5, "head": "kept",
+    "layers": "2:3:3", "frozen_dropout": True,
 }  # fmt: skip
 
 
