@@ -41,6 +41,7 @@ class Ask:
     data_seeds: Sequence[int]
     axes: Mapping[str, Sequence[Any]]
     fixed: Mapping[str, Any]
+    tune: Sequence[str] = ()
     search: Sequence[str] = ()
     budget: int | None = None
 
@@ -54,8 +55,10 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         raise UsageError("--budget is for a search: say what to vary, as in --search lr=2e-5,1e-4")
     arms = settle(
         ask.methods, baseline=ask.baseline, axes=ask.axes, passes=ask.fixed.get("passes", "separate"),
-        searching=bool(ask.search),
+        searching=bool(ask.search), tune=ask.tune,
     )  # fmt: skip
+    if ask.fixed.get("frozen_dropout") and "layers" not in ask.axes:
+        raise UsageError("--frozen-dropout says what frozen layers do: choose layers, as in --layers top:3")
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)

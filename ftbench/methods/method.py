@@ -145,6 +145,8 @@ class Method:
     owns_gradients: it wraps the gradient of the whole step, in ``gradients``.
     moves:          ``finish`` gives other weights than the last step; those of the last step are scored as ``raw``.
     batch_coupled:  its term depends on which rows share a micro-batch.
+    tunes:          it chooses which parameters are trained: the first of its stack, and the only one.
+    adds:           what stays in the network beyond a plain model's weights, in words; nothing for most.
     """
 
     name: ClassVar[str]
@@ -161,6 +163,8 @@ class Method:
     owns_gradients: ClassVar[bool] = False
     moves: ClassVar[bool] = False
     batch_coupled: ClassVar[bool] = False
+    tunes: ClassVar[bool] = False
+    adds: ClassVar[str] = ""
 
     def set_fields(self) -> dict[str, Any]:
         """The fields that differ from their default."""

@@ -15,7 +15,7 @@ from ftbench.methods.method import Method
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
 from ftbench.training.batches import Tokens, tokenize
-from ftbench.training.start import start_of
+from ftbench.training.start import network_of, start_of
 from ftbench.types import Data, Rows, RunSpec
 
 #: most rows of a rehearsal
@@ -31,10 +31,10 @@ def rehearse(
     ftbench's own is left to the run, which records it.
     """
     reasons: dict[str, str] = {}
-    stages: dict[tuple[str, str, str], _Stage] = {}
+    stages: dict[tuple[str, ...], _Stage] = {}
     seen: set[tuple[str, ...]] = set()
     for name, spec in runs:
-        place = (spec.weights, spec.data, spec.head)
+        place = (spec.weights, spec.data, spec.head, spec.layers)
         acts = any(type(method).prepare is not Method.prepare for method in make(spec.methods))
         if not acts or (*place, spec.method) in seen:
             continue
@@ -59,9 +59,7 @@ class _Stage:
         self.rows = few(data.splits["train"])
         tokenizer = models.load_tokenizer(source)
         self.tokens: Tokens = tokenize(self.rows, tokenizer, spec.max_length, key=source.fingerprint)
-        self.network = models.load(
-            source, tokenizer, data.labels, regression=self.regression, seed=spec.seed, head=spec.head
-        )
+        self.network = network_of(spec, data, source, tokenizer)
 
     def prepare(self, spec: RunSpec) -> None:
         """On a copy: methods change what they prepare."""

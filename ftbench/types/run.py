@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftbench.errors import UsageError
+from ftbench.types.layers import Layers
 
 Status = Literal["ok", "diverged", "failed"]
 #: seeds from here on are those of trials: runs that only choose a configuration, see ``Search``
 TRIAL_SEED = 2**31
 #: the file in a run's folder that training writes and the store takes away
 CHECKPOINT = "checkpoint.safetensors"
+#: methods that choose which parameters are tuned, the first of their stack; ``Method.tunes`` is the same
+TUNING = ("bitfit", "lora", "adapter")
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -62,6 +65,9 @@ class RunSpec:
     ``id`` hashes the fields that differ from the value they had when they were introduced; so a new
     field never changes an old run's id. ``data`` and ``weights`` are fingerprints of the rows and of
     the checkpoint, ``*_revision`` are raised whenever a number can move.
+
+    layers:         ``Layers`` as text; empty: every block is tuned, and the embeddings
+    frozen_dropout: whether what lies below the lowest tuned block drops as in plain fine-tuning, or not at all
     """
 
     kind: Literal["finetune", "reference", "probe"]
@@ -101,6 +107,8 @@ class RunSpec:
     # probes
     pooling: Literal["mean", "ordinary", "cls", "last"] = _since("mean")
     repeats: int = _since(0)
+    layers: str = _since("")
+    frozen_dropout: bool = _since(False)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -127,6 +135,11 @@ class RunSpec:
     def method(self) -> str:
         """The stack as a user would type it; the empty stack is ``std``."""
         return "+".join(m.label for m in self.methods) or "std"
+
+    @property
+    def tuning(self) -> tuple[MethodSpec, ...]:
+        """The method that chooses which parameters are tuned, where there is one."""
+        return tuple(m for m in self.methods[:1] if m.name in TUNING)
 
     @property
     def is_trial(self) -> bool:
@@ -195,6 +208,8 @@ def _check(spec: RunSpec) -> None:
         ("pooling", spec.pooling in ("mean", "ordinary", "cls", "last"), "mean, ordinary, cls or last"),
         ("repeats", spec.repeats >= (spec.kind == "probe"), "at least 1"),
     ]
+    if spec.layers:
+        Layers.parse(spec.layers)
     for name, good, expected in rules:
         if not good:
             shown = name.replace("_", "-")
