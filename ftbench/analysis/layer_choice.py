@@ -75,7 +75,10 @@ def choose(found: Variability) -> Choice:
     p_values = (1 + (smallest <= ratio[:, None]).sum(1)) / (1 + permutations)
     chosen = _scaled(found).argmin(0)
     low, high = (int(v) for v in np.quantile(chosen, (0.025, 0.975), method="inverted_cdf"))
+    shares = np.bincount(chosen, minlength=layers) / len(chosen)
     verdict, reason = _verdict(found.nu, p_values, best, best_ratio, low, high)
+    if verdict == "recommended":
+        reason = f"layer {best + 1}: the lowest nu, below the floor; {shares[best]:.0%} of the resamples choose it"
     return Choice(
         verdict,
         reason,
@@ -83,7 +86,7 @@ def choose(found: Variability) -> Choice:
         best_ratio + 1,
         p_values <= ALPHA,
         float(p_values.min()),
-        np.bincount(chosen, minlength=layers) / len(chosen),
+        shares,
         low + 1,
         high + 1,
     )
@@ -116,4 +119,4 @@ def _verdict(nu: Array, p_values: Array, best: int, best_ratio: int, low: int, h
             f"nu chooses layer {number}, nu over its floor layer {best_ratio + 1}: the answer depends on how "
             "isotropic the layers are"
         )
-    return "recommended", f"layer {number}: the lowest nu, below the floor, and the resamples agree"
+    return "recommended", ""
