@@ -25,7 +25,7 @@ MAY = {
     "runs": {"training", "analysis", "tasks", "models.locate", "methods", "types", "lookup", "errors", "__init__"},
     "training": {"methods", "analysis", "tasks", "metrics", "models", "types", "lookup", "errors"},
     "analysis": {"models", "metrics", "types", "lookup", "errors"},
-    "methods": {"models.backbone", "metrics", "types", "lookup", "errors"},
+    "methods": {"models.backbone", "models.modes", "metrics", "types", "lookup", "errors"},
     "models": {"types", "lookup", "errors"},
     "tasks": {"metrics", "types", "lookup", "errors"},
     "metrics": {"types", "lookup", "errors"},

@@ -33,6 +33,7 @@ def download(
 
         HF_HUB_OFFLINE=1 ftbench finetune --task rte --model FacebookAI/roberta-base --method r3f
     """
+    from ftbench.cli.output import row_counts
     from ftbench.models.locate import locate
     from ftbench.tasks import expand, resolve
     from ftbench.tasks.sources import load
@@ -42,17 +43,13 @@ def download(
     wanted = [resolve(name, tuple(flags.flatten(text)), label) for name in expand(flags.flatten(task))]
     rows: list[dict[str, Any]] = []
     for each in wanted:
-        rows.append(_try("task", each.name, lambda each=each: _rows(load(each))))
+        rows.append(_try("task", each.name, lambda each=each: row_counts(load(each))))
     for name in flags.flatten(model):
         rows.append(_try("model", name, lambda name=name: f"fingerprint {locate(name, revision).fingerprint}"))
     if json:
         print(codec.dumps(rows, indent=2))
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
-
-
-def _rows(data: Any) -> str:
-    return ", ".join(f"{len(rows):,} {name}" for name, rows in data.splits.items()) + " rows"
 
 
 def _try(kind: str, name: str, fetch: Any) -> dict[str, Any]:

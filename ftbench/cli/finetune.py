@@ -12,7 +12,11 @@ from ftbench.cli import options as flags
 
 METHOD_HELP = (
     "A method, with fields after a colon: r3f:weight=0.5,eps=1e-3. A + stacks methods into one arm. Repeat for "
-    "more arms; std runs beside them. `ftbench list methods` shows all."
+    "more arms; std runs beside them. `all` is every method at its defaults; `ftbench list methods` shows them."
+)
+SEARCH_HELP = (
+    "A field and values to choose from on a slice of train: lr=2e-5,1e-4 (the recipe's; searched around its default if "
+    "not given), weight=0.1,1 (of each method that has it), r3f:weight=0.1,1. Repeat for more."
 )
 TASK_HELP = (
     "A task or a group (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), a task file "
@@ -79,6 +83,11 @@ def finetune(
     data_seeds: Annotated[
         str, typer.Option(help="Seeds of the rows drawn and the labels flipped.", rich_help_panel=ROWS)
     ] = "0",
+    search: Annotated[list[str] | None, typer.Option("--search", help=SEARCH_HELP, rich_help_panel=RECIPE)] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(help="Configurations that a search tries for every arm, std too [8].", rich_help_panel=RECIPE),
+    ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="Own data: text column; twice, or A,B, for pairs.", rich_help_panel=OWN)
     ] = None,
@@ -92,7 +101,9 @@ def finetune(
     select_on: Annotated[
         str,
         typer.Option(
-            help="Where the best epoch is chosen: train:0.1 holds out a tenth of train.", rich_help_panel=ROWS
+            help="Where the best epoch is chosen: train:0.1 holds out a tenth of train. A search always holds out, a "
+            "fifth unless told.",
+            rich_help_panel=ROWS,
         ),
     ] = "validation",
     max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.", rich_help_panel=ROWS)] = 128,
@@ -169,6 +180,10 @@ def finetune(
         ftbench finetune --method r3f --method std++:compute=r3f --lr 2e-5,5e-5,1e-4 --train-size 200,500
 
         ftbench finetune --task mrpc,rte --method r3f --data-dir glue_data
+
+        ftbench finetune --method all --seeds 0-4
+
+        ftbench finetune --method r3f --search weight=0.1,0.5,1,5 --budget 8
     """
     axes = flags.drop_none(
         {
@@ -211,6 +226,8 @@ def finetune(
         data_seeds=flags.parse_seeds(data_seeds, "--data-seeds"),
         axes=axes,
         fixed=fixed,
+        search=list(search or []),
+        budget=budget,
     )
     failed = run_study(
         ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed,

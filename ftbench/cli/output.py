@@ -1,34 +1,54 @@
-"""Records to stdout: a table for people, JSON for scripts."""
+"""What commands say: records as a table for people or JSON for scripts, and a data set in a line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ftbench.reporting.render import render
 from ftbench.reporting.scores import scores_table
+from ftbench.reporting.searches import reported, search_table
 from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
 from ftbench.reporting.variance import variance_table
 from ftbench.runs.files import plain
-from ftbench.types import Record
+from ftbench.types import Data, Record, Search
 
 
-def print_records(records: Sequence[Record], *, form: str = "rich", selection: str = "last") -> None:
-    """The tables of the records; ``json`` adds each run with all its scores, ``csv`` has the first table only."""
+def print_records(
+    records: Sequence[Record], searches: Sequence[Search] = (), *, form: str = "rich", selection: str = "last"
+) -> None:
+    """The tables of the records; ``json`` adds each run with all its scores and each search with all its trials,
+    ``csv`` has the first table only."""
+    shown_runs = reported(records)
     tables = {
-        "table": runs_table(records, selection=selection),
-        "scores": scores_table(records, selection=selection),
-        "sensitivity": sensitivity_table(records, selection=selection),
-        "spread": variance_table(records, selection=selection),
+        "table": runs_table(records, searches, selection=selection),
+        "search": search_table(searches),
+        "scores": scores_table(shown_runs, selection=selection),
+        "sensitivity": sensitivity_table(shown_runs, selection=selection),
+        "spread": variance_table(shown_runs, selection=selection),
     }
     if form == "json":
         shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}
-        print(json.dumps(plain({**shown, "runs": [describe(r) for r in records]}), indent=2, allow_nan=False))
+        lists = {"runs": [describe(r) for r in records], "searches": [describe_search(s) for s in searches]}
+        print(json.dumps(plain({**shown, **lists}), indent=2, allow_nan=False))
         return
     wanted = [table for table in tables.values() if table][: 1 if form == "csv" else None]
     print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))
+
+
+def row_counts(data: Data) -> str:
+    """``480 train, 120 validation rows``."""
+    return ", ".join(f"{len(rows):,} {split}" for split, rows in data.splits.items()) + " rows"
+
+
+def describe_data(data: Data) -> str:
+    """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
+    names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
+    kind = f"{len(data.labels)} classes: {names}" if names else "a regression"
+    return f"{data.task.name}: {row_counts(data)}; {kind}"
 
 
 def describe(record: Record) -> dict[str, Any]:
@@ -40,9 +60,26 @@ def describe(record: Record) -> dict[str, Any]:
         "task": spec.task,
         "method": spec.method,
         "seed": spec.seed,
+        "trial": spec.is_trial,
         "data_seed": spec.data_seed,
         "status": record.result.status,
         "error": record.result.error,
         "metrics": record.result.metrics,
         "folder": str(record.folder),
+    }
+
+
+def describe_search(search: Search) -> dict[str, Any]:
+    """One search for scripts: what was varied, each trial with its run's id, and what was chosen."""
+    return {
+        "task": search.reported.task,
+        "arm": search.arm,
+        "axes": search.axes,
+        "metric": search.metric,
+        "share_of_train": search.share,
+        "rows": search.rows,
+        "trials": [asdict(trial) for trial in search.trials],
+        "chosen": search.trials[search.chosen].configuration,
+        "method": search.reported.method,
+        "study": search.study,
     }

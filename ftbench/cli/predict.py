@@ -59,8 +59,9 @@ def predict(
 
     if not glue and output is not None:
         _require_writable(output, file)
-    trained = work.find_trained(run, revision, resolve(task) if task else None)
-    declared = resolve(task) if task else trained.task
+    declared = resolve(task) if task else None
+    trained = work.find_trained(run, revision, declared)
+    declared = declared or trained.task
     if glue:
         work.require_test_file(file, declared)
     table, texts = work.read_new(file, trained, flags.flatten(text))

@@ -119,6 +119,8 @@ def outcome(record: Record, *, skipped: bool) -> str:
     """``news-topic r3f seed 0: accuracy 0.823 (21 s)``."""
     result, spec = record.result, record.result.spec
     what = "references" if spec.kind == "reference" else f"{spec.method} seed {spec.seed}"
+    if spec.is_trial:
+        what = f"{spec.method} lr {spec.lr:g}, trial"
     if result.status != "ok":
         return f"{spec.task} {what}: {result.status}: {result.error}"
     headline = result.facts["headline"]
@@ -126,4 +128,7 @@ def outcome(record: Record, *, skipped: bool) -> str:
         scores = ", ".join(f"{name} {result.score(headline, name):.3f}" for name in result.metrics)
     else:
         scores = f"{headline} {result.score(headline):.3f}"
+        if spec.is_trial:  # the validation score is not for looking at
+            chosen_by = result.score(headline, split="selection")
+            scores = f"{headline} {chosen_by:.3f} on the slice"
     return f"{spec.task} {what}: {scores} ({'done before' if skipped else f'{record.cost.wall_seconds:.0f} s'})"

@@ -43,4 +43,4 @@ def report(
     found = read_all(folders)
     for line in found.skipped:
         print(f"skipped {line}", file=sys.stderr)
-    print_records(found.records, form="json" if json else form, selection=selection)
+    print_records(found.records, found.searches, form="json" if json else form, selection=selection)

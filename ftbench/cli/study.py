@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ftbench.cli.options import cache_folder
-from ftbench.cli.output import print_records
+from ftbench.cli.output import describe_data, print_records
 from ftbench.cli.progress import Display, Lines
-from ftbench.errors import Interrupted
+from ftbench.errors import Interrupted, UsageError
 from ftbench.models.locate import locate
+from ftbench.runs.able import Arms, settle
 from ftbench.runs.grid import Grid, Options
 from ftbench.runs.signals import stop_on_signals
-from ftbench.runs.stages import Request, check_joined, parse_arms, plan
+from ftbench.runs.stages import Request
 from ftbench.runs.store import Store
+from ftbench.runs.study import Study, plan_study, rehearse
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
-from ftbench.types import Data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,37 +39,63 @@ class Ask:
     data_seeds: Sequence[int]
     axes: Mapping[str, Sequence[Any]]
     fixed: Mapping[str, Any]
+    search: Sequence[str] = ()
+    budget: int | None = None
 
 
-def to_request(ask: Ask) -> Request:
+def to_request(ask: Ask) -> tuple[Request, Arms]:
     """Names to tasks, rows and checkpoints; raises UsageError for the first thing that is wrong.
 
     Methods and tasks are looked at before anything is loaded.
     """
-    arms = parse_arms(ask.methods, baseline=ask.baseline)
-    check_joined(arms, ask.fixed.get("passes", "separate"))
+    if ask.budget is not None and not ask.search:
+        raise UsageError("--budget is for a search: say what to vary, as in --search lr=2e-5,1e-4")
+    arms = settle(
+        ask.methods, baseline=ask.baseline, axes=ask.axes, passes=ask.fixed.get("passes", "separate"),
+        searching=bool(ask.search),
+    )  # fmt: skip
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
     models = [locate(name, ask.revision) for name in ask.models]
     data = [load(task) for task in tasks]
-    return Request(
+    request = Request(
         data=data,
         models=models,
-        arms=arms,
+        arms=arms.stacks,
         seeds=ask.seeds,
         data_seeds=ask.data_seeds,
         axes=ask.axes,
         fixed=ask.fixed,
         references=ask.references,
     )
+    return request, arms
 
 
-def describe_data(data: Data) -> str:
-    """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
-    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
-    return f"{data.task.name}: {rows} rows; " + (f"{len(data.labels)} classes: {names}" if names else "a regression")
+def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
+    """The request and its stages, without the arms that cannot run; says what is left out, and what the data are.
+
+    Raises UsageError for an arm that was named and cannot run.
+    """
+    request, arms = to_request(ask)
+    for data in request.data:
+        if not quiet:
+            print(describe_data(data), file=sys.stderr)
+        for note in data.notes:
+            print(f"note: {note}", file=sys.stderr)
+    study = plan_study(request, ask.search, ask.budget)
+    refused = rehearse(
+        study.unfinished(store),
+        {data.fingerprint: data for data in request.data},
+        {model.fingerprint: model for model in request.models},
+    )
+    if refused:
+        arms.refuse(refused)
+        request = replace(request, arms=arms.stacks)
+        study = plan_study(request, ask.search, ask.budget)
+    for name, reason in arms.left_out.items():
+        print(f"left out {name}: {reason}", file=sys.stderr)
+    return request, study
 
 
 def run_study(
@@ -85,13 +112,8 @@ def run_study(
     as_json: bool,
 ) -> int:
     """Does the study and prints its table. Returns how many runs failed. Raises what ``Grid.run`` raises."""
-    request = to_request(ask)
-    stages = plan(request)
-    for data in request.data:
-        if not quiet:
-            print(describe_data(data), file=sys.stderr)
-        for note in data.notes:
-            print(f"note: {note}", file=sys.stderr)
+    store = Store(output_dir)
+    request, study = settled(ask, store, quiet=quiet)
     display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
     with display, stop_on_signals(display.message) as should_stop:
         options = Options(
@@ -105,20 +127,22 @@ def run_study(
             should_stop=should_stop,
         )
         grid = Grid(
-            Store(output_dir),
+            store,
             {data.fingerprint: data for data in request.data},
             {model.fingerprint: model for model in request.models},
             display,
             options,
         )
         try:
-            grid.run(stages)
+            grid.run(study.stages)
             if save_model:
                 grid.keep_models(save_model)
         except Interrupted:
             display.message(f"finished runs: {len(grid.records)}, in {output_dir}")
             raise
-    print_records(grid.records, form="json" if as_json else "rich")
+        finally:
+            searches = study.keep_answers(store, grid.records)
+    print_records(grid.records, searches, form="json" if as_json else "rich")
     if not quiet:
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
     return sum(record.result.status == "failed" for record in grid.records)

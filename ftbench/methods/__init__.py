@@ -7,6 +7,7 @@ not import torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -69,7 +70,7 @@ def method_class(name: str) -> type[Method]:
 
     Raises UsageError with the nearest name, and for a path that is no method.
     """
-    path = name if _is_path(name) else find({**_entry_points(), **METHODS}, name, "method")
+    path = name if _is_path(name) else METHODS.get(name) or find({**_entry_points(), **METHODS}, name, "method")
     if path not in METHODS.values() and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # where `python -m` would look too
     found = import_object(path, "method")
@@ -82,6 +83,11 @@ def _is_path(name: str) -> bool:
     return ":" in name
 
 
+def _known(name: str) -> bool:
+    return name in METHODS or name in ALIASES or name in _entry_points()
+
+
+@functools.cache
 def _entry_points() -> dict[str, str]:
     """Methods of other installed packages, by name."""
     return {point.name: point.value for point in importlib.metadata.entry_points(group="ftbench.methods")}
@@ -130,13 +136,13 @@ def _parse(call: str) -> tuple[str, dict[str, str]]:
     """Name and fields of one method; an alias becomes what it stands for."""
     module, _, rest = call.partition(":")
     own_name, _, own_fields = rest.partition(":")
-    if own_name.isidentifier() and module not in {**METHODS, **ALIASES, **_entry_points()}:
+    if own_name.isidentifier() and not _known(module):
         return f"{module}:{own_name}", parse_call(f"own:{own_fields}")[1] if own_fields else {}
     name, given = parse_call(call)
     if name in ALIASES:
         name, own = parse_call(ALIASES[name])
         given = {**own, **given}
-    else:
+    elif name not in METHODS:
         find({**METHODS, **ALIASES, **_entry_points()}, name, "method")
     return name, given
 

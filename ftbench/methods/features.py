@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.models.backbone import Backbone
+from ftbench.models.modes import evaluating
 
 Token = Literal["cls", "mean", "all"]
 
@@ -74,13 +74,17 @@ def at_token(state: Tensor, mask: Tensor, *, last: bool) -> Tensor:
     return state[torch.arange(len(state), device=state.device), at]
 
 
-def last_linear(backbone: Backbone) -> nn.Linear:
-    """The linear layer that gives the logits. Raises FtbenchError where there is none."""
+def head_linears(backbone: Backbone) -> list[nn.Linear]:
+    """The linear layers of the head, the one that gives the logits last. Raises FtbenchError where there is none."""
     depths = backbone.depths()
-    for name, module in reversed(list(backbone.model.named_modules())):
-        if isinstance(module, nn.Linear) and depths.get(f"{name}.weight") == 0:
-            return module
-    raise FtbenchError(f"a {backbone.model.config.model_type} head has no linear layer")
+    linears = [
+        module
+        for name, module in backbone.model.named_modules()
+        if isinstance(module, nn.Linear) and depths.get(f"{name}.weight") == 0
+    ]
+    if not linears:
+        raise FtbenchError(f"a {backbone.model.config.model_type} head has no linear layer")
+    return linears
 
 
 class HeadInput:
@@ -97,7 +101,7 @@ class HeadInput:
         inside = set(backbone.model.base_model.modules())
         dropouts = [m for m in backbone.model.modules() if isinstance(m, nn.Dropout) and m not in inside]
         self._handles = [module.register_forward_hook(self._drop) for module in dropouts]
-        self._handles.append(last_linear(backbone).register_forward_pre_hook(self._take))
+        self._handles.append(head_linears(backbone)[-1].register_forward_pre_hook(self._take))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HeadInput:
         return self  # a copy of the network has nothing to tell
@@ -118,14 +122,3 @@ class HeadInput:
         for handle in self._handles:
             handle.remove()
         self.taken.clear()
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within: evaluation mode."""
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)

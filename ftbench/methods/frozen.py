@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ftbench.errors import UsageError
-from ftbench.methods.features import Token, evaluating, reader_of
+from ftbench.methods.features import Token, reader_of
 from ftbench.methods.method import Batch, Method, Start
 from ftbench.models.backbone import Backbone
+from ftbench.models.modes import evaluating
 
 CHUNK = 4096
 
@@ -42,10 +42,9 @@ class AgainstPretrained(Method):
     wants_states: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise UsageError(f"{self.name}:weight={self.weight:g}: expected 0 or more")
-        if self.layer != "top" and not (isinstance(self.layer, int) and self.layer >= 1):
-            raise UsageError(f"{self.name}:layer={self.layer}: expected top or the number of a block from 1")
+        self.require_nonnegative("weight")
+        known = self.layer == "top" or (isinstance(self.layer, int) and self.layer >= 1)
+        self.require("layer", known, "top or the number of a block from 1")
 
     def prepare(self, start: Start) -> None:
         self.targets = FrozenTargets(start, self.layer, self.token, self.cache, self.name)
@@ -119,7 +118,7 @@ class FrozenTargets:
     def _key(self) -> str:
         """Stands for the rows, what is read of them, and the encoder as it is: a method before may have changed it."""
         backbone, depths = self._start.backbone, self._start.backbone.depths()
-        digest = hashlib.sha256(repr((self._start.key, self.read, backbone.device.type)).encode())
+        digest = hashlib.sha256(repr((self._start.key(), self.read, backbone.device.type)).encode())
         for name, parameter in backbone.model.named_parameters():
             if depths.get(name, 0) > 0:
                 exact = parameter.detach().double()

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import FtbenchError
+from ftbench.errors import FtbenchError, UsageError
 from ftbench.models.backbone import Backbone, Out, Transform
 
 Dropout = Literal["independent", "shared", "off"]
@@ -86,7 +86,7 @@ class Start:
     rows:     how many rows are trained on
     batches:  one pass over all rows in a fixed order, 64 at a time; made anew at every call
     cache:    folder for what can be computed once for many runs, or None
-    key:      stands for weights, rows and token limit, for names in ``cache``
+    key:      what stands for weights, rows and token limit, for names in ``cache``
     """
 
     backbone: Backbone
@@ -94,7 +94,7 @@ class Start:
     rows: int
     batches: Callable[[], Iterator[Batch]]
     cache: Path | None = None
-    key: str = ""
+    key: Callable[[], str] = str
 
 
 @dataclass
@@ -162,6 +162,18 @@ class Method:
             for item in dataclasses.fields(self)
             if getattr(self, item.name) != item.default
         }
+
+    def require(self, field: str, good: bool, expected: str) -> None:
+        """Raises UsageError, naming the field with its value and what was expected, unless ``good``."""
+        if not good:
+            value = getattr(self, field)
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise UsageError(f"{self.name}:{field}={shown}: expected {expected}")
+
+    def require_nonnegative(self, *fields: str) -> None:
+        """Raises UsageError for a field that is negative, infinite or not a number."""
+        for name in fields:
+            self.require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
 
     @property
     def has_views(self) -> bool:

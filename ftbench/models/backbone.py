@@ -58,18 +58,25 @@ class Backbone:
     def __init__(self, model: Any, tokenizer: Any, order: Sequence[int] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self._order = None if order is None else torch.tensor(order)
+        self.order = None if order is None else torch.tensor(order)
         self._transform: Transform | None = None
         self._seen: Tensor | None = None
         self._keep = self._embedded = False
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self._counts_from_edge = takes_positions and first_position(model) is None
-        _word_embeddings(model).register_forward_hook(self._hook)
+        self.embeddings.register_forward_hook(self._hook)
 
     @property
     def device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @property
+    def embeddings(self) -> nn.Module:
+        """The module that looks the input's words up: the encoder's own where there is a decoder too."""
+        encoder = self.model.get_encoder() if self.model.config.is_encoder_decoder else self.model
+        module: nn.Module = encoder.get_input_embeddings()
+        return module
 
     @cached_property
     def _anatomy(self) -> anatomy.Anatomy:
@@ -139,11 +146,11 @@ class Backbone:
         if transform is not None and not self._embedded:
             kind = self.model.config.model_type
             raise FtbenchError(f"a {kind} model does not look its words up where noise can be added; use std")
-        if self._order is not None:
-            if self._order.device != logits.device:
+        if self.order is not None:
+            if self.order.device != logits.device:
                 with torch.inference_mode(False):  # else training after a first evaluation could not use it
-                    self._order = self._order.to(logits.device)
-            logits = logits.index_select(-1, self._order)
+                    self.order = self.order.to(logits.device)
+            logits = logits.index_select(-1, self.order)
         return Out(logits, recorded)
 
     @contextlib.contextmanager
@@ -187,12 +194,6 @@ class Backbone:
         short, long = "words", "many more words of a longer text"
         alone, beside = (self.forward(self._tokens(*texts)).logits[0] for texts in ([short], [short, long]))
         return torch.allclose(alone, beside, rtol=1e-3, atol=1e-5)
-
-
-def _word_embeddings(model: Any) -> nn.Module:
-    """The module that looks the input's words up: the encoder's own where there is a decoder too."""
-    module: nn.Module = (model.get_encoder() if model.config.is_encoder_decoder else model).get_input_embeddings()
-    return module
 
 
 def load(

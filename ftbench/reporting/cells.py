@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ftbench.reporting import stats
-from ftbench.types import Record, RunSpec
+from ftbench.types import Record, RunSpec, Search
 
 #: fields of RunSpec that a user sets; a column each where they vary. The first ones decide the rows.
 ROW_AXES = {
@@ -45,12 +45,13 @@ NO_REFERENCE = "no reference rows"
 
 @dataclass(frozen=True)
 class Cell:
-    """Runs that are averaged: an arm, or one reference on one set of rows."""
+    """Runs that are averaged: an arm, or one reference on one set of rows. ``studies``: see ``Search.study``."""
 
     spec: RunSpec
     records: tuple[Record, ...]
     selection: str
     reference: str = ""
+    studies: frozenset[str] = frozenset()
 
     @cached_property
     def ok(self) -> tuple[Record, ...]:
@@ -135,8 +136,16 @@ def unique(records: Iterable[Record]) -> list[Record]:
     return list({record.result.spec.id: record for record in reversed(list(records))}.values())[::-1]
 
 
-def to_cells(records: Iterable[Record], selection: str) -> tuple[list[Cell], list[Cell]]:
-    """Arms and references. Whatever differs in more than its seeds lands in another cell."""
+def to_cells(
+    records: Iterable[Record], selection: str, searches: Sequence[Search] = ()
+) -> tuple[list[Cell], list[Cell]]:
+    """Arms and references. Whatever differs in more than its seeds lands in another cell.
+
+    Cells whose configuration was chosen in one of the ``searches`` bear its study.
+    """
+    chosen: dict[str, set[str]] = {}
+    for search in searches:
+        chosen.setdefault(canonical(search.reported.arm()), set()).add(search.study)
     arms: dict[str, list[Record]] = {}
     references: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -147,7 +156,10 @@ def to_cells(records: Iterable[Record], selection: str) -> tuple[list[Cell], lis
         for name in record.result.metrics:
             references.setdefault((arm, name), []).append(record)
     return (
-        [Cell(found[0].result.spec, tuple(found), selection) for found in arms.values()],
+        [
+            Cell(found[0].result.spec, tuple(found), selection, studies=frozenset(chosen.get(arm, ())))
+            for arm, found in arms.items()
+        ],
         [Cell(found[0].result.spec, tuple(found), name, name) for (_, name), found in references.items()],
     )
 
@@ -178,7 +190,11 @@ def by_rows(arms: list[Cell], references: list[Cell]) -> list[tuple[list[Cell], 
 
 
 def _baseline(cell: Cell, stds: list[Cell]) -> Cell | None:
-    """The std arm of the same recipe. std++ takes more steps than the std it belongs to; None if two could be it."""
+    """The std arm that was searched alike, else that of the same recipe. std++ takes more steps than the std it belongs
+    to; None if two could be it."""
+    alike = [std for std in stds if std.studies & cell.studies]
+    if alike:
+        return alike[0] if len(alike) == 1 else None
     same = [std for std in stds if std.recipe() == cell.recipe()]
     if _is_std_plus(cell):
         near = [std for std in stds if std.recipe(steps=False) == cell.recipe(steps=False)]

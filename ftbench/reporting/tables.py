@@ -20,7 +20,8 @@ from ftbench.reporting.cells import (
     varying,
 )
 from ftbench.reporting.notes import notes_for
-from ftbench.types import Column, Record, Table
+from ftbench.reporting.searches import reported, search_notes
+from ftbench.types import Column, Record, Search, Table
 
 _MEASURES = (
     Column("method", "method", numeric=False), Column("metric", "metric", numeric=False), Column("n", "n"),
@@ -32,16 +33,18 @@ _MEASURES = (
 )  # fmt: skip
 
 
-def runs_table(records: Sequence[Record], *, selection: str = "last") -> Table:
+def runs_table(records: Sequence[Record], searches: Sequence[Search] = (), *, selection: str = "last") -> Table:
     """One table of ``finetune`` and ``reference`` records: scores of the weights called ``selection``.
+
+    What was chosen in ``searches`` is compared with the std that was searched alike; their trials are left out.
 
     A row may hold ``"style": "reference"``, or ``"style": "best"`` for the best mean of a group whose std learned.
     """
-    runs = unique(records)
+    runs = unique(reported(records))
     title = f"Validation scores, {selection} weights"
     if not runs:
         return Table(title, (Column("task", "task", numeric=False), *_MEASURES), (), ("No runs to show.",))
-    arms, references = to_cells(runs, selection)
+    arms, references = to_cells(runs, selection, searches)
     settings = varying([*references, *arms])
     rows: list[dict[str, Any]] = []
     all_groups: list[Group] = []
@@ -53,6 +56,7 @@ def runs_table(records: Sequence[Record], *, selection: str = "last") -> Table:
     texts = {"task", "model", "precision", "passes", "batching", "head", *VERSIONS}
     columns = tuple(Column(key, labels[key], numeric=key not in texts) for key in settings)
     notes = notes_for(runs, [*references, *arms], all_groups, rows, selection)
+    notes += search_notes(searches, [record for record in records if record.result.spec.is_trial])
     return Table(title, columns + _MEASURES, tuple(rows), tuple(notes))
 
 

@@ -95,8 +95,9 @@ class Grid:
         """
         arms: dict[str, list[Record]] = {}
         for record in self.records:
-            if record.result.spec.kind == "finetune" and record.result.status == "ok":
-                arms.setdefault(replace(record.result.spec, seed=0, data_seed=0).id, []).append(record)
+            spec = record.result.spec
+            if spec.kind == "finetune" and not spec.is_trial and record.result.status == "ok":
+                arms.setdefault(replace(spec, seed=0, data_seed=0).id, []).append(record)
         for group in arms.values():
             chosen = choose(group, which)
             for record in group:
@@ -178,7 +179,8 @@ class Grid:
             raise
         except Exception as error:
             return self._failed(spec, error, environment(str(device)))
-        save_model = outcome.backbone.save if self.options.keep_model and outcome.backbone else None
+        kept = self.options.keep_model and not spec.is_trial
+        save_model = outcome.backbone.save if kept and outcome.backbone else None
         return self.store.save(
             outcome.result,
             outcome.cost,

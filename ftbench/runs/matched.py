@@ -12,6 +12,11 @@ from ftbench.types import MethodSpec, Record, RunSpec
 Stack = tuple[MethodSpec, ...]
 
 
+def name_of(stack: Stack) -> str:
+    """The arm as one would type it; the empty stack is ``std``."""
+    return "+".join(method.label for method in stack) or "std"
+
+
 def std_plus_plus(arm: Stack) -> Any:
     """The arm's std++ method, whose ``compute`` and ``factor`` say what it is matched with; None for other arms."""
     return next((method for method in make(arm) if method.name == "std++"), None)
@@ -31,7 +36,7 @@ def partner(compute: str, arms: Sequence[Stack]) -> Stack:
             f"to the same command, {hint}"
         )
     if len(named) > 1:
-        listed = ", ".join("+".join(method.label for method in arm) for arm in named)
+        listed = ", ".join(map(name_of, named))
         raise UsageError(f"std++:compute={compute} could be any of {listed}: name one with its field, {hint}")
     if () not in arms:
         raise UsageError(f"std++ compares costs with std: leave out --no-baseline, {hint}")

@@ -13,20 +13,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftbench.errors import UsageError
-from ftbench.methods import make, parse_stack
+from ftbench.methods import METHODS, make, parse_stack
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import matched
 from ftbench.runs.matched import Stack
 from ftbench.runs.recipe import BATCH_SIZE, batching_for, lr_for, steps_for
 from ftbench.tasks.perturb import perturb
 from ftbench.types import Data, Record, RunSpec
+from ftbench.types.run import TRIAL_SEED
 
 #: raised whenever a change in training or evaluation can move a number
 ENGINE_REVISION = 1
 #: fields of RunSpec whose rows or labels the data seed draws
 DRAWN = ("imbalance", "train_size", "label_noise", "select_on", "limit")
+#: as a ``--method``: each one of the table
+ALL = "all"
 log = logging.getLogger(__name__)
 Stage = Callable[[Sequence[Record]], list[RunSpec]]
+#: rows, checkpoint and the values that the axes have
+Point = tuple[Data, Checkpoint, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +53,13 @@ class Request:
 
 
 def parse_arms(texts: Sequence[str], *, baseline: bool) -> list[Stack]:
-    """``--method`` texts to stacks without repeats; ``std`` comes first unless it is not wanted.
+    """``--method`` texts to stacks without repeats; ``std`` comes first unless it is not wanted. ``all`` is every
+    method of the table at its defaults, in the table's order; std++ has the compute of r3f.
 
     Raises UsageError for what ``parse_stack`` refuses.
     """
-    asked = [parse_stack(text) for text in texts or ["std"]]
+    names = [name for text in texts or ["std"] for name in (METHODS if text == ALL else [text])]
+    asked = [parse_stack(name) for name in names]
     stacks = [(), *asked] if baseline else asked
     arms: list[Stack] = []
     for stack in stacks:
@@ -65,14 +72,12 @@ def plan(request: Request) -> list[Stage]:
     """The stages of a fine-tuning study. Raises UsageError for settings that no run can have."""
     direct = [arm for arm in request.arms if matched.std_plus_plus(arm) is None]
     later = [arm for arm in request.arms if arm not in direct]
-    first = [*(_references(request) if request.references else []), *_specs(request, direct)]
+    check_seeds(request)
+    first = [*references(request), *_specs(request, direct)]
     stages: list[Stage] = [lambda records: first]
-    for method in map(matched.std_plus_plus, later):
-        if method.factor is None:
-            matched.partner(method.compute, direct)
+    for arm in later:
+        check_arm(arm, request.arms, request.axes)
     if later:
-        if len(request.axes.get("steps", request.axes.get("epochs", (0,)))) > 1:
-            raise UsageError("std++ stretches one number of steps: give a single value to --steps or --epochs")
         stages.append(lambda records: _matched_specs(request, later, records))
     return stages
 
@@ -81,7 +86,7 @@ def _specs(request: Request, arms: Sequence[Stack]) -> list[RunSpec]:
     """Seeds outermost, so that an interrupted study has complete pairs."""
     settings = _settings(request)
     specs = [
-        RunSpec(**base, methods=arm, seed=seed, data_seed=_draw(base, data_seed))
+        RunSpec(**base, methods=arm, seed=seed, data_seed=draw(base, data_seed))
         for data_seed in request.data_seeds
         for seed in request.seeds
         for base in settings
@@ -90,22 +95,37 @@ def _specs(request: Request, arms: Sequence[Stack]) -> list[RunSpec]:
     return list({spec.id: spec for spec in specs}.values())
 
 
-def _draw(base: Mapping[str, Any], data_seed: int) -> int:
+def check_seeds(request: Request) -> None:
+    """Raises UsageError for seeds that are kept for the trials of a search, which are in no mean."""
+    if reserved := [seed for seed in request.seeds if TRIAL_SEED <= seed < 2**32]:
+        raise UsageError(f"seed {reserved[0]}: seeds from {TRIAL_SEED} on are kept for searches")
+
+
+def draw(base: Mapping[str, Any], data_seed: int) -> int:
     """The data seed, or 0 where nothing is drawn with it: else one run would be counted several times."""
     return data_seed if any(base.get(key) for key in DRAWN) else 0
 
 
-def _settings(request: Request) -> list[dict[str, Any]]:
-    """Every combination of task, model and axis values, as RunSpec fields without methods and seeds."""
-    out = []
+def points(request: Request) -> list[Point]:
+    """Every combination of task, model and axis values."""
     names = list(request.axes)
-    for data, model in itertools.product(request.data, request.models):
-        for values in itertools.product(*request.axes.values()):
-            out.append(_fields(request, data, model, dict(zip(names, values, strict=True))))
-    return out
+    return [
+        (data, model, dict(zip(names, values, strict=True)))
+        for data, model in itertools.product(request.data, request.models)
+        for values in itertools.product(*request.axes.values())
+    ]
 
 
-def _fields(request: Request, data: Data, model: Checkpoint, chosen: dict[str, Any]) -> dict[str, Any]:
+def _settings(request: Request) -> list[dict[str, Any]]:
+    """Every point as RunSpec fields without methods and seeds."""
+    return [fields_of(request, *point) for point in points(request)]
+
+
+def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """RunSpec fields of a point, without methods and seeds: the recipe's defaults where nothing is said.
+
+    Raises UsageError for settings that no run can have.
+    """
     fields = {"batch_size": BATCH_SIZE, "lr": lr_for(model.width), **request.fixed, **chosen}
     fields.setdefault("train_size", data.task.default_train_size)
     rows = _train_rows(data, fields)
@@ -137,14 +157,16 @@ def _identity(data: Data, model: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _references(request: Request) -> list[RunSpec]:
-    """One reference run for each set of rows, whatever the recipe."""
+def references(request: Request) -> list[RunSpec]:
+    """One reference run for each set of rows, whatever the recipe; none where they are not wanted."""
+    if not request.references:
+        return []
     kept = (*DRAWN, "max_length")
     specs: list[RunSpec] = []
     for base, data_seed in itertools.product(_settings(request), request.data_seeds):
         fields = {**{k: base[k] for k in kept if k in base}, "engine_revision": base["engine_revision"]}
         identity = {k: base[k] for k in ("task", "source", "task_revision", "data", "model", "weights")}
-        specs.append(RunSpec(kind="reference", **identity, **fields, data_seed=_draw(base, data_seed)))
+        specs.append(RunSpec(kind="reference", **identity, **fields, data_seed=draw(base, data_seed)))
     return list({spec.id: spec for spec in specs}.values())
 
 
@@ -162,6 +184,30 @@ def _matched_specs(request: Request, arms: Sequence[Stack], records: Sequence[Re
                 continue
             specs.append(replace(spec, methods=arm, steps=round(spec.steps * ratio)))
     return specs
+
+
+def check_arm(
+    arm: Stack,
+    arms: Sequence[Stack],
+    axes: Mapping[str, Sequence[Any]],
+    passes: str = "separate",
+    *,
+    searching: bool = False,
+) -> None:
+    """Raises UsageError for an arm that cannot run beside ``arms`` in this setting."""
+    check_joined([arm], passes)
+    method = matched.std_plus_plus(arm)
+    if method is None:
+        return
+    if len(axes.get("steps", axes.get("epochs", (0,)))) > 1:
+        raise UsageError("std++ stretches one number of steps: give a single value to --steps or --epochs")
+    if method.factor is None and searching:
+        raise UsageError(
+            f"{arm[0].label} takes its steps from measured costs, which a search does not have: give a factor, as in "
+            "std++:compute=1.8"
+        )
+    if method.factor is None:
+        matched.partner(method.compute, [other for other in arms if matched.std_plus_plus(other) is None])
 
 
 def check_joined(arms: Sequence[Stack], passes: str) -> None:

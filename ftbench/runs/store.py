@@ -1,5 +1,6 @@
 """The store: one folder a run, written so that a run is never lost and never mislabelled.
 
+    runs/<task>/search-<arm>-<id>.json    how a configuration was chosen
     runs/<task>/<arm>-seed<N>-<id>/
         spec.json             what was asked, all fields
         result.json           what came out; written last, its presence means: finished
@@ -30,7 +31,7 @@ from typing import Any, get_args
 from ftbench.errors import StoreError, UsageError, explain
 from ftbench.runs.claim import Claim, take
 from ftbench.runs.files import slug, to_json, to_jsonl, write_atomic
-from ftbench.types import Cost, Record, Result, RunSpec
+from ftbench.types import Cost, Record, Result, RunSpec, Search
 from ftbench.types.run import Status
 
 SCHEMA = 1
@@ -45,6 +46,7 @@ class Found:
 
     records: list[Record] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    searches: list[Search] = field(default_factory=list)
 
 
 class NewerSchema(ValueError):
@@ -121,6 +123,11 @@ class Store:
                 (folder / name).unlink(missing_ok=True)
         return Record(folder, result, cost)
 
+    def save_search(self, search: Search) -> None:
+        """Writes down how a configuration was chosen, beside the runs. Raises StoreError."""
+        path = self.root / slug(search.reported.task) / f"search-{slug(search.arm)}-{search.id}.json"
+        write_atomic(path, to_json({"schema": SCHEMA, **search.to_json()}))
+
 
 def read(folder: Path) -> Record:
     """The run in ``folder``. Raises ValueError saying what is wrong with its result, OSError if it cannot be read."""
@@ -150,7 +157,7 @@ def read(folder: Path) -> Record:
 
 
 def read_all(roots: Iterable[Path]) -> Found:
-    """Every finished run below the folders, in a stable order; what cannot be read is named, not fatal."""
+    """Every finished run and search below the folders, in a stable order; what cannot be read is named, not fatal."""
     found = Found()
     seen: set[str] = set()
     for root in roots:
@@ -163,7 +170,19 @@ def read_all(roots: Iterable[Path]) -> Found:
             if record.result.spec.id not in seen:
                 seen.add(record.result.spec.id)
                 found.records.append(record)
+        for path in sorted(root.rglob("search-*.json")):
+            try:
+                found.searches.append(Search.from_json(_without_schema(_load(path))))
+            except Exception as error:
+                found.skipped.append(f"{path}: {error}")
     return found
+
+
+def _without_schema(raw: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError for another schema than this."""
+    if raw.pop("schema", None) != SCHEMA:
+        raise ValueError(f"not of schema {SCHEMA}, which is all that this ftbench reads")
+    return raw
 
 
 def _sweep(folder: Path) -> None:

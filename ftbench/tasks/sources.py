@@ -102,7 +102,7 @@ def _load_hub(task: Task, source: Hub) -> Data:
         tables[name] = _table(task, source, splits[theirs], f"{where}, {name}", notes)
     groups: tuple[str, ...] = ()
     if source.groups:
-        groups, tables["validation"] = _grouped(task, source, wanted["validation"], notes)
+        groups, tables["validation"] = _grouped(task, source, wanted["validation"], tables["validation"], notes)
     names = getattr(splits["train"].features[task.target], "names", None)
     data = to_data(task, tables, where, tuple(names or ()))
     if groups:
@@ -127,14 +127,22 @@ def download(source: Hub) -> Any:
         ) from error
 
 
-def _grouped(task: Task, source: Hub, split: str, notes: list[str]) -> tuple[tuple[str, ...], DataFrame]:
-    """The validation rows of every group after each other, and the group of each row."""
+def _grouped(
+    task: Task, source: Hub, split: str, own: DataFrame, notes: list[str]
+) -> tuple[tuple[str, ...], DataFrame]:
+    """The validation rows of every group after each other, and the group of each row.
+
+    own: those of the source's own configuration, which are here already.
+    """
     import pandas
 
-    tables = {
-        group: _table(task, source, download(replace(source, config=group))[split], f"{source.repo}, {group}", notes)
-        for group in source.groups
-    }
+    def table_of(group: str) -> DataFrame:
+        if group == source.config:
+            return own
+        theirs = download(replace(source, config=group))[split]
+        return _table(task, source, theirs, f"data set '{source.repo}', {group}, validation", notes)
+
+    tables = {group: table_of(group) for group in source.groups}
     groups = tuple(group for group, table in tables.items() for _ in range(len(table)))
     return groups, pandas.concat(tables.values(), ignore_index=True)
 

@@ -45,10 +45,9 @@ from ftbench.models.backbone import Backbone
 from ftbench.training.batches import Tokens, plan, share
 from ftbench.training.checkpoint import State
 from ftbench.training.cost import Meter
-from ftbench.training.evaluate import collate_for
 from ftbench.training.log import Window
 from ftbench.training.optim import lr_at, mix, trained
-from ftbench.training.passes import Passes, gradient_ratios, run_passes
+from ftbench.training.passes import Passes, batch_of, gradient_ratios, run_passes
 from ftbench.training.precision import autocast, make_scaler
 from ftbench.types import RunSpec
 
@@ -241,17 +240,9 @@ def evaluation_steps(steps: int, per_epoch: int, evaluations: int) -> list[int]:
 
 def make_batch(run: Training, step: int, micro: int, part: Any) -> Batch:
     """The rows at the positions ``part`` (rows,) as a micro-batch of a step, with its own random numbers."""
-    device = run.backbone.device
-    kind = torch.float32 if run.regression else torch.int64
-    batch = Batch(
-        inputs=collate_for(run.backbone, run.tokens, part),
-        labels=torch.as_tensor(run.labels[part], dtype=kind).to(device, non_blocking=True),
-        ids=torch.as_tensor(run.index[part]).to(device, non_blocking=True),
-        generator=torch.Generator(device).manual_seed(mix(run.spec.seed, step, micro, "method")),
-        regression=run.regression,
-        diagnose=micro == 0 and step in _diagnosed(run.spec.steps),
-        positions=torch.as_tensor(part),
-    )
+    seed = mix(run.spec.seed, step, micro, "method")
+    batch = batch_of(run.backbone, run.tokens, run.labels, run.index, part, seed, regression=run.regression)
+    batch.diagnose = micro == 0 and step in _diagnosed(run.spec.steps)
     batch.task_loss = lambda out: task_loss(out.logits, batch.labels, regression=run.regression)
     return batch
 

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ftbench.methods.method import Batch, Method, Term, View
 from ftbench.models.backbone import Backbone, Out
+from ftbench.training.batches import Tokens
+from ftbench.training.evaluate import collate_for
 from ftbench.training.optim import mix
+
+
+def batch_of(
+    backbone: Backbone, tokens: Tokens, labels: Any, index: Any, part: Any, seed: int, *, regression: bool
+) -> Batch:
+    """The rows at the positions ``part`` (rows,), with random numbers of their own.
+
+    labels, index: (n,) of all rows; see ``Training``.
+    """
+    device = backbone.device
+    kind = torch.float32 if regression else torch.int64
+    return Batch(
+        inputs=collate_for(backbone, tokens, part),
+        labels=torch.as_tensor(labels[part], dtype=kind).to(device, non_blocking=True),
+        ids=torch.as_tensor(index[part]).to(device, non_blocking=True),
+        generator=torch.Generator(device).manual_seed(seed),
+        regression=regression,
+        positions=torch.as_tensor(part),
+    )
 
 
 class Passes:

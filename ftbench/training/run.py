@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from ftbench import methods as catalogue
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
+from ftbench.models.modes import holding
 from ftbench.tasks.perturb import perturb
 from ftbench.training import checkpoint
 from ftbench.training.batches import Tokens, tokenize
@@ -78,7 +77,7 @@ def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]
     """Leaves a plain model. Returns the scores of weights other than ``best``, by selection: ``last``, ``raw`` (where
     a method's result is not the weights of the last step) and the methods' candidates."""
     scores = {"last": next(r["evaluation"] for r in reversed(run.state.history) if "evaluation" in r)}
-    model = run.backbone.model
+    model, predicted = run.backbone.model, watch.logits
     model.eval()
     for method in run.methods:
         for name, weights in method.candidates(run.backbone).items():
@@ -89,20 +88,9 @@ def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]
         method.finish(run.backbone)
     if moved:
         scores |= {"raw": scores["last"], "last": watch.score(run)}
-    elif len(scores) > 1:
-        watch.score(run)  # the predictions that are stored are those of the last weights
+    else:
+        watch.logits = predicted  # the predictions that are stored are those of the last weights
     return scores
-
-
-@contextlib.contextmanager
-def holding(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Within: the model has other values for the weights named."""
-    own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name in weights}
-    model.load_state_dict(dict(weights), strict=False)
-    try:
-        yield
-    finally:
-        model.load_state_dict(own, strict=False)
 
 
 def apply_perturbations(spec: RunSpec, data: Data) -> Data:

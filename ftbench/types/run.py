@@ -13,6 +13,8 @@ from typing import Any, Literal
 from ftbench.errors import UsageError
 
 Status = Literal["ok", "diverged", "failed"]
+#: seeds from here on are those of trials: runs that only choose a configuration, see ``Search``
+TRIAL_SEED = 2**31
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -39,10 +41,11 @@ class MethodSpec:
         """``"r3f:weight=0.5"``: what a user would type."""
         if not self.fields:
             return self.name
-        return f"{self.name}:" + ",".join(f"{key}={_text(value)}" for key, value in sorted(self.fields.items()))
+        return f"{self.name}:" + ",".join(f"{key}={text_of(value)}" for key, value in sorted(self.fields.items()))
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value as one types it: ``on``, ``0.5``, ``1e-05``."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
@@ -116,6 +119,11 @@ class RunSpec:
     def method(self) -> str:
         """The stack as a user would type it; the empty stack is ``std``."""
         return "+".join(m.label for m in self.methods) or "std"
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether the run was made to choose a configuration: it is in no mean."""
+        return self.kind == "finetune" and self.seed >= TRIAL_SEED
 
     def arm(self) -> dict[str, Any]:
         """Everything in the id but the seeds: runs that share it are averaged."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ftbench.errors import UsageError
-from ftbench.methods.features import HeadInput, at_token, last_linear, reader_of
+from ftbench.methods.features import HeadInput, at_token, head_linears, reader_of
 from ftbench.methods.frozen import FrozenTargets
 from ftbench.methods.method import Start
 from ftbench.training.engine import make_batch, optimizer_step
@@ -193,7 +193,7 @@ def test_the_last_layer_makes_the_logits_of_the_head_s_input(family: str, run_of
     (read,) = head.taken
     if read.ndim == 3:
         read = at_token(read, batch.inputs["attention_mask"], last=True)
-    torch.testing.assert_close(last_linear(run.backbone)(read), logits)
+    torch.testing.assert_close(head_linears(run.backbone)[-1](read), logits)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -207,7 +207,7 @@ def test_the_head_s_input_is_that_before_its_dropout(family: str, run_of: Any) -
     dropout = model.classifier.dropout if family == "roberta" else model.dropout
     dropout.p = 0.6
     kept: list[Tensor] = []
-    last_linear(run.backbone).register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
+    head_linears(run.backbone)[-1].register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
     run.backbone.forward(batch.inputs)
     (read,), (dropped,) = head.taken, kept
     zero = dropped == 0

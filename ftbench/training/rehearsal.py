@@ -1,0 +1,81 @@
+"""Which methods cannot work on a network, found out before a study runs: each is prepared once on a few rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ftbench.errors import FtbenchError
+from ftbench.methods import make
+from ftbench.methods.method import Method
+from ftbench.models import backbone as models
+from ftbench.models.locate import Checkpoint
+from ftbench.training.batches import Tokens, tokenize
+from ftbench.training.start import start_of
+from ftbench.types import Data, Rows, RunSpec
+
+#: most rows of a rehearsal
+ROWS = 16
+
+
+def rehearse(
+    runs: Iterable[tuple[str, RunSpec]], data: Mapping[str, Data], models_by_weights: Mapping[str, Checkpoint]
+) -> dict[str, str]:
+    """``prepare`` of each run's methods on the real network; runs come with a name, and are prepared alike once.
+
+    Returns name -> why it cannot be. Raises UsageError for a model that cannot be loaded. An error that is not
+    ftbench's own is left to the run, which records it.
+    """
+    reasons: dict[str, str] = {}
+    stages: dict[tuple[str, str, str], _Stage] = {}
+    seen: set[tuple[str, ...]] = set()
+    for name, spec in runs:
+        place = (spec.weights, spec.data, spec.head)
+        acts = any(type(method).prepare is not Method.prepare for method in make(spec.methods))
+        if not acts or (*place, spec.method) in seen:
+            continue
+        seen.add((*place, spec.method))
+        if place not in stages:
+            stages.clear()  # one network at a time: they are large
+            stages[place] = _Stage(spec, data[spec.data], models_by_weights[spec.weights])
+        try:
+            stages[place].prepare(spec)
+        except FtbenchError as error:
+            reasons.setdefault(name, f"{error} (model {spec.model or spec.weights}, task {spec.task})")
+        except Exception:
+            continue
+    return reasons
+
+
+class _Stage:
+    """A network, and a few rows with every class among them."""
+
+    def __init__(self, spec: RunSpec, data: Data, source: Checkpoint) -> None:
+        self.regression = data.task.kind == "regression"
+        self.rows = few(data.splits["train"])
+        tokenizer = models.load_tokenizer(source)
+        self.tokens: Tokens = tokenize(self.rows, tokenizer, spec.max_length, key=source.fingerprint)
+        self.network = models.load(
+            source, tokenizer, data.labels, regression=self.regression, seed=spec.seed, head=spec.head
+        )
+
+    def prepare(self, spec: RunSpec) -> None:
+        """On a copy: methods change what they prepare."""
+        shared: dict[int, Any] = {id(self.network.tokenizer): self.network.tokenizer}
+        network = copy.deepcopy(self.network, shared)
+        torch.manual_seed(spec.seed)
+        start = start_of(spec, network, self.tokens, self.rows, None, regression=self.regression)
+        for method in make(spec.methods):
+            method.prepare(start)
+
+
+def few(rows: Rows) -> Rows:
+    """At most ``ROWS`` rows, with as many different labels as there are."""
+    _, first = np.unique(rows.labels, return_index=True)
+    spread = np.linspace(0, len(first) - 1, min(ROWS, len(first))).astype(int)
+    more = np.setdiff1d(np.arange(len(rows)), first)[: max(0, ROWS - len(first))]
+    return rows.take(np.sort(np.concatenate([first[spread], more])))
