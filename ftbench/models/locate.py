@@ -70,8 +70,8 @@ class Checkpoint:
     folder: Path
     fingerprint: str
     width: int = 0
-    origin: Checkpoint | None = None
     blocks: int = 0
+    origin: Checkpoint | None = None
 
 
 def locate(name: str, revision: str | None = None) -> Checkpoint:

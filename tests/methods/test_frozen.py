@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ftbench.errors import UsageError
-from ftbench.methods.features import HeadInput, at_token, head_linears, reader_of
+from ftbench.methods.features import HeadInput, head_linears, reader_of
 from ftbench.methods.frozen import FrozenTargets
 from ftbench.methods.method import Start
+from ftbench.models.pooling import at_token
 from ftbench.training.engine import make_batch, optimizer_step
 from ftbench.training.start import start_of
 

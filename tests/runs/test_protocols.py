@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_a_chain_goes_on_from_the_last_encoder(given: Given) -> None:
     tunes, probes = moves[::2], moves[1::2]
     assert [[spec.encoder for spec in stage] for stage in tunes] == [[""] * 2, ["alpha"] * 2, ["alpha>beta"] * 2]
     assert [stage[0].encoder for stage in probes] == ["alpha", "alpha>beta", "alpha>beta>gamma"]
-    for before, after in zip(tunes, tunes[1:], strict=False):
+    for before, after in itertools.pairwise(tunes):
         for spec in after:
             (parent,) = (one for one in before if one.id == spec.parents[0])
             assert parent.methods == spec.methods and parent.seed == spec.seed
