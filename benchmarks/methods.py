@@ -4,10 +4,10 @@
     python benchmarks/methods.py --only mixout,l2sp --pairs 5
     python benchmarks/methods.py --section gpu                  # batch 16 and 32 in bf16, needs CUDA
 
-Batches of 32 rows of 64 tokens (openings of the embedded news articles), MiniLM, float32, one thread. Blocks of std and
-of the method alternate, the order flips every pair; printed are the median ratio of process CPU time over the pairs with
-the middle half of the ratios, passes a step, peak memory against std (processes of their own), and trained parameters.
-What happens once before training (targets, Fisher information, a probe) is not in the ratio.
+Batches of 32 rows of 64 tokens (openings of the embedded news articles), MiniLM, float32, one thread. Blocks of std
+and of the method alternate, the order flips every pair; printed are the median ratio of process CPU time over the pairs
+with the middle half of the ratios, passes a step, peak memory against std (processes of their own), and trained
+parameters. What happens once before training (targets, Fisher information, a probe) is not in the ratio.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ def print_peak(method: str) -> None:
 def section_cpu(methods: list[str], pairs: int, *, memory: bool) -> list[dict[str, Any]]:
     """One line for each method."""
     print(
-        f"{'method':<24} {'ratio':>6} {'middle half':>15} {'target':>7} {'fwd':>5} {'bwd':>5} {'mem':>6} {'trained':>12}"
+        f"{'method':<24} {'ratio':>6} {'middle half':>15} {'target':>7} {'fwd':>5} {'bwd':>5} {'mem':>6} "
+        f"{'trained':>12}"
     )
     cards = []
     base = peak("std") if memory else 0.0

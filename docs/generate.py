@@ -8,9 +8,12 @@ python docs/generate.py --check   # exit with 1 when a page is not what the code
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from itertools import groupby
 from pathlib import Path
 
@@ -51,7 +54,10 @@ def methods_page() -> str:
     parts = [
         NOTICE,
         "# Methods\n",
-        "The text of each is its file's docstring; `ftbench list methods NAME` prints it.\n",
+        "The text of each is its file's docstring; `ftbench list methods NAME` prints it. What each was checked",
+        "against is said in `docs/checked.toml`; every method also keeps the contracts in",
+        "`tests/contracts/test_methods.py`. Not verified is what its text says could not be, because a paper or its",
+        "code was not at hand.\n",
     ]
     for name in METHODS:
         cls = method_class(name)
@@ -63,10 +69,51 @@ def methods_page() -> str:
             f"- Cost of a step: {cls.cost}",
             f"- Source: {cls.cite}",
             f"- Fields: {fields}",
-            f"- Revision: {cls.revision}\n",
+            f"- Revision: {cls.revision}",
+            f"- Checked: {checked(name)}",
+            f"- Not verified: {not_verified(doc)}\n",
             f"```text\n{doc}\n```\n",
         ]
     return "\n".join(parts)
+
+
+def checked(name: str) -> str:
+    """The test of a method, the released code whose recorded numbers it reads, and what else it is compared with."""
+    entry = tomllib.loads((HERE / "checked.toml").read_text()).get(name)
+    if entry is None:
+        return "by the contracts only"
+    against = [
+        f"numbers of {_source_of(oracle)} (`tests/oracles/{oracle}.json`)" for oracle in entry.get("oracles", [])
+    ]
+    if reference := entry.get("reference"):
+        against.append(reference)
+    return f"in `{entry['test']}`: {'; '.join(against)}"
+
+
+def _source_of(oracle: str) -> str:
+    """Repository or package, and version, of the code that an oracle records."""
+    found = json.loads((HERE.parent / "tests" / "oracles" / f"{oracle}.json").read_text())["source"]
+    parts = []
+    for source in found if isinstance(found, list) else [found]:
+        names = str(source.get("repo") or source.get("repository") or source["package"]).split("; ")
+        versions = str(source.get("commit") or source["version"]).split("; ")
+        versions += [""] * (len(names) - len(versions))
+        for place, version in zip(names, versions, strict=False):
+            short = version[:7] if re.fullmatch(r"[0-9a-f]{40}", version) else version
+            parts.append(f"{place.removeprefix('github.com/')} {short}".strip())
+    return ", ".join(dict.fromkeys(parts))
+
+
+def not_verified(doc: str) -> str:
+    """What a docstring calls not verified: the sentence, and the one before it in its paragraph."""
+    found = []
+    for block in re.split(r"\n\s*\n|\n- ", doc):
+        flat = re.sub(r"\s+", " ", block).strip().removeprefix("- ")
+        sentences = re.split(r"(?<=\.)\s+(?=[A-Z`(])", flat)
+        for number, sentence in enumerate(sentences):
+            if "verified" in sentence:
+                found.append(" ".join(sentences[max(0, number - 1) : number + 1]))
+    return " / ".join(found) or "nothing that the text marks so"
 
 
 def tasks_page() -> str:

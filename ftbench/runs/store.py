@@ -125,6 +125,8 @@ class Store:
     def save_search(self, search: Search) -> None:
         """Writes down how a configuration was chosen, beside the runs. Raises StoreError."""
         path = self.root / slug(search.reported.task) / f"search-{slug(search.arm)}-{search.id}.json"
+        with contextlib.suppress(OSError):  # writing says what is wrong
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_json({"schema": SCHEMA, **search.to_json()}))
 
 
