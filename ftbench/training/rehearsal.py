@@ -25,8 +25,8 @@ ROWS = 16
 def rehearse(
     runs: Iterable[tuple[str, RunSpec]], data: Mapping[str, Data], models_by_weights: Mapping[str, Checkpoint]
 ) -> dict[str, str]:
-    """``prepare`` of each run's methods on the real network; runs come with a name. Once for each network and stack: the
-    first task of a kind stands for the others.
+    """``prepare`` of each run's methods on the real network; runs come with a name. Once for each network and stack:
+    the first task of a kind stands for the others.
 
     Returns name -> why it cannot be. Raises UsageError for a model that cannot be loaded. An error that is not
     ftbench's own is left to the run, which records it.
