@@ -25,24 +25,25 @@ ROWS = 16
 def rehearse(
     runs: Iterable[tuple[str, RunSpec]], data: Mapping[str, Data], models_by_weights: Mapping[str, Checkpoint]
 ) -> dict[str, str]:
-    """``prepare`` of each run's methods on the real network; runs come with a name. Once for each network and stack: the
-    first task of a kind stands for the others.
+    """``prepare`` of each run's methods on the real network; runs come with a name. Once for each network and stack:
+    the first task of a kind stands for the others.
 
     Returns name -> why it cannot be. Raises UsageError for a model that cannot be loaded. An error that is not
     ftbench's own is left to the run, which records it.
     """
     reasons: dict[str, str] = {}
-    stages: dict[tuple[str, str, str], _Stage] = {}
+    stages: dict[tuple[str, ...], _Stage] = {}
     seen: set[tuple[str, ...]] = set()
     for name, spec in runs:
-        place = (spec.weights, spec.head, data[spec.data].task.kind)
+        rows = data[spec.data]
+        place = (spec.weights, spec.head, rows.task.kind, *(rows.labels if spec.head == "kept" else ()))
         acts = any(type(method).prepare is not Method.prepare for method in make(spec.methods))
         if not acts or (*place, spec.method) in seen:
             continue
         seen.add((*place, spec.method))
         if place not in stages:
             stages.clear()  # one network at a time: they are large
-            stages[place] = _Stage(spec, data[spec.data], models_by_weights[spec.weights])
+            stages[place] = _Stage(spec, rows, models_by_weights[spec.weights])
         try:
             stages[place].prepare(spec)
         except FtbenchError as error:
