@@ -42,7 +42,7 @@ def rehearse(
         seen.add((*place, spec.method))
         if place not in stages:
             stages.clear()  # one network at a time: they are large
-            stages[place] = _Stage(spec, data[spec.data], models_by_weights[spec.weights])
+            stages[place] = _Stage(spec, rows, models_by_weights[spec.weights])
         try:
             stages[place].prepare(spec)
         except FtbenchError as error:

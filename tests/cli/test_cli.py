@@ -221,6 +221,29 @@ def test_unknown_commands_and_options(ftbench: Ftbench, arguments: tuple[str, ..
     refused(ftbench(*arguments), arguments[-1])
 
 
+def test_a_whole_card(ftbench: Ftbench) -> None:
+    """Equation, paper, defaults and their origin, cost, where code differs; then the fields, for an alias too."""
+    said = ftbench("list", "methods", "r3f")
+    for text in (
+        "lambda * [KL(p || q)",
+        "ICLR 2021",
+        "Defaults: eps = 1e-5",
+        "Cost: two forward",
+        "released code differ",
+    ):
+        assert text in said.out
+    for line in (
+        "Family: noise and adversaries",
+        "Cost of a step: 2 forward, 2 backward",
+        "Fields: weight=1.0, eps=1e-05",
+    ):
+        assert line in said.out
+    alias = ftbench("list", "methods", "prior-wd")
+    assert alias.out.startswith("prior-wd stands for l2sp:mode=decoupled") and "Method: l2sp" in alias.out
+    listed = ftbench("list", "methods")
+    assert all(word in listed.out for word in ("family", "cost", "cite", "repina-i is capcort-i"))
+
+
 def test_an_unknown_method_has_no_card(ftbench: Ftbench) -> None:
     refused(ftbench("list", "methods", "r3"), "unknown method 'r3'", "Did you mean 'r3f'?")
 
