@@ -29,6 +29,7 @@ MAY = {
         "models.adapters",
         "models.backbone",
         "models.modes",
+        "models.pooling",
         "models.trainable",
         "metrics",
         "types",

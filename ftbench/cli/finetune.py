@@ -23,8 +23,8 @@ LAYERS_HELP = (
     "all; a comma list is an axis [all]."
 )
 SEARCH_HELP = (
-    "A field and values to choose from on a slice of train: lr=2e-5,1e-4 (the recipe's; searched around its default if "
-    "not given), weight=0.1,1 (of each method that has it), r3f:weight=0.1,1. Repeat for more."
+    "Values to choose from on a slice of train: weight=0.1,1 (of each method that has the field), r3f:weight=0.1,1, "
+    "lr=2e-5,1e-4 (of the recipe; lr alone, or not said, is searched around its default). Repeat for more."
 )
 TASK_HELP = (
     "A task or a group (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), a task file "

@@ -37,6 +37,10 @@ def _no_pass(view: View) -> Out:
     raise FtbenchError("this batch is not being trained on: no pass can be run over it")
 
 
+def _no_original() -> Backbone:
+    raise FtbenchError("the pretrained network is not at hand")
+
+
 def _no_loss(out: Out) -> Tensor:
     raise FtbenchError("this batch is not being trained on: it has no task loss")
 
@@ -87,6 +91,8 @@ class Start:
     batches:  one pass over all rows in a fixed order, 64 at a time; made anew at every call
     cache:    folder for what can be computed once for many runs, or None
     key:      what stands for weights, rows and token limit, for names in ``cache``
+    original: loads the pretrained network: other weights than ``backbone``'s where a method before has changed them,
+              or a run before has tuned them
     """
 
     backbone: Backbone
@@ -95,6 +101,7 @@ class Start:
     batches: Callable[[], Iterator[Batch]]
     cache: Path | None = None
     key: Callable[[], str] = str
+    original: Callable[[], Backbone] = _no_original
 
 
 @dataclass

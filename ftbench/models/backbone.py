@@ -176,6 +176,11 @@ class Backbone:
             self.forward(inputs)
         return states[0]
 
+    def randomise(self, seed: int) -> None:
+        """Draws every weight anew, as the family does before pretraining."""
+        torch.manual_seed(seed)
+        self.model.load_state_dict(type(self.model)(self.model.config).state_dict())
+
     def save(self, folder: Path) -> None:
         """Writes weights and tokenizer so that plain ``from_pretrained(folder)`` loads them."""
         with quiet():

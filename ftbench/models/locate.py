@@ -61,6 +61,8 @@ class Checkpoint:
 
     fingerprint: hash of weights, configuration and tokenizer (16 hex digits)
     width:       of the hidden states, from ``config.json``; 0 where it does not say
+    origin:      the pretrained checkpoint that a run of the store tuned this one from (its fingerprint is that one's);
+                 None for a checkpoint that is where it all starts
     blocks:      transformer layers in the order in which they run, a decoder's included; 0 where it does not say
     """
 
@@ -69,6 +71,7 @@ class Checkpoint:
     fingerprint: str
     width: int = 0
     blocks: int = 0
+    origin: Checkpoint | None = None
 
 
 def locate(name: str, revision: str | None = None) -> Checkpoint:

@@ -152,7 +152,7 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
         fields["layers"] = layers
     else:
         fields.pop("frozen_dropout", None)  # nothing is frozen: the same run
-    return {"kind": "finetune", **_identity(data, model), **fields}
+    return {"kind": "finetune", **identity(data, model), **fields}
 
 
 def _train_rows(data: Data, fields: Mapping[str, Any]) -> int:
@@ -162,7 +162,8 @@ def _train_rows(data: Data, fields: Mapping[str, Any]) -> int:
     return len(perturb(data, data_seed=0, **asked).splits["train"])
 
 
-def _identity(data: Data, model: Checkpoint) -> dict[str, Any]:
+def identity(data: Data, model: Checkpoint) -> dict[str, Any]:
+    """RunSpec fields that say which rows and weights."""
     return {
         "task": data.task.name,
         "source": data.task.origin(),

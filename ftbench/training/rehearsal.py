@@ -25,7 +25,8 @@ ROWS = 16
 def rehearse(
     runs: Iterable[tuple[str, RunSpec]], data: Mapping[str, Data], models_by_weights: Mapping[str, Checkpoint]
 ) -> dict[str, str]:
-    """``prepare`` of each run's methods on the real network; runs come with a name, and are prepared alike once.
+    """``prepare`` of each run's methods on the real network; runs come with a name. Once for each network and stack: the
+    first task of a kind stands for the others.
 
     Returns name -> why it cannot be. Raises UsageError for a model that cannot be loaded. An error that is not
     ftbench's own is left to the run, which records it.
@@ -34,7 +35,7 @@ def rehearse(
     stages: dict[tuple[str, ...], _Stage] = {}
     seen: set[tuple[str, ...]] = set()
     for name, spec in runs:
-        place = (spec.weights, spec.data, spec.head, spec.layers)
+        place = (spec.weights, spec.head, spec.layers, data[spec.data].task.kind)
         acts = any(type(method).prepare is not Method.prepare for method in make(spec.methods))
         if not acts or (*place, spec.method) in seen:
             continue
@@ -45,7 +46,7 @@ def rehearse(
         try:
             stages[place].prepare(spec)
         except FtbenchError as error:
-            reasons.setdefault(name, f"{error} (model {spec.model or spec.weights}, task {spec.task})")
+            reasons.setdefault(name, f"{error} (model {spec.model or spec.weights})")
         except Exception:
             continue
     return reasons
@@ -66,7 +67,9 @@ class _Stage:
         shared: dict[int, Any] = {id(self.network.tokenizer): self.network.tokenizer}
         network = copy.deepcopy(self.network, shared)
         torch.manual_seed(spec.seed)
-        start = start_of(spec, network, self.tokens, self.rows, None, regression=self.regression)
+        start = start_of(
+            spec, network, self.tokens, self.rows, None, original=lambda: network, regression=self.regression
+        )
         for method in make(spec.methods):
             method.prepare(start)
 

@@ -123,7 +123,13 @@ def _prepare(
     network.model.to(place.device)
     methods = catalogue.make(spec.methods)
     train_rows = data.splits["train"]
-    start = start_of(spec, network, tokens, train_rows, place.cache, regression=regression)
+
+    def original() -> models.Backbone:
+        first = models.load(source.origin or source, tokenizer, data.labels, regression=regression, seed=spec.seed)
+        first.model.to(place.device)
+        return first
+
+    start = start_of(spec, network, tokens, train_rows, place.cache, original=original, regression=regression)
     meter.start()
     for number, method in enumerate(methods):
         torch.manual_seed(mix(spec.seed, number, "prepare"))

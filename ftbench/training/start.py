@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,14 @@ def network_of(spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any) ->
 
 
 def start_of(
-    spec: RunSpec, backbone: Backbone, tokens: Tokens, rows: Rows, cache: Path | None, *, regression: bool
+    spec: RunSpec,
+    backbone: Backbone,
+    tokens: Tokens,
+    rows: Rows,
+    cache: Path | None,
+    *,
+    original: Callable[[], Backbone],
+    regression: bool,
 ) -> Start:
     """``Start`` for one run. Its batches hold the rows in the order of train; their passes have no dropout."""
 
@@ -55,4 +62,4 @@ def start_of(
         digest.update(np.ascontiguousarray(tokens.ids).tobytes())
         return digest.hexdigest()[:24]
 
-    return Start(backbone, spec.steps, len(rows), batches, cache, key)
+    return Start(backbone, spec.steps, len(rows), batches, cache, key, original)

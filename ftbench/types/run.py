@@ -16,6 +16,8 @@ from ftbench.types.layers import Layers
 Status = Literal["ok", "diverged", "failed"]
 #: seeds from here on are those of trials: runs that only choose a configuration, see ``Search``
 TRIAL_SEED = 2**31
+#: the file in a run's folder that training writes and the store takes away
+CHECKPOINT = "checkpoint.safetensors"
 #: methods that choose which parameters are tuned, the first of their stack; ``Method.tunes`` is the same
 TUNING = ("bitfit", "lora", "adapter")
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
@@ -68,7 +70,7 @@ class RunSpec:
     frozen_dropout: whether what lies below the lowest tuned block drops as in plain fine-tuning, or not at all
     """
 
-    kind: Literal["finetune", "reference"]
+    kind: Literal["finetune", "reference", "probe"]
     task: str
     data: str
     weights: str
@@ -99,6 +101,12 @@ class RunSpec:
     evaluations: int = _since(10)
     imbalance: float | None = _since(None)
     head: Literal["fresh", "kept"] = _since("fresh")
+    # what the encoder was before: "" as pretrained, "random", or tuned on tasks, "sst2>qnli"; by which run
+    encoder: str = _since("")
+    parents: tuple[str, ...] = _since(())
+    # probes
+    pooling: Literal["mean", "ordinary", "cls", "last"] = _since("mean")
+    repeats: int = _since(0)
     layers: str = _since("")
     frozen_dropout: bool = _since(False)
 
@@ -139,14 +147,14 @@ class RunSpec:
         return self.kind == "finetune" and self.seed >= TRIAL_SEED
 
     def arm(self) -> dict[str, Any]:
-        """Everything in the id but the seeds: runs that share it are averaged."""
-        return {key: value for key, value in self.hashed().items() if key not in ("seed", "data_seed")}
+        """Everything in the id but the seeds and what differs with them: runs that share it are averaged."""
+        return {key: value for key, value in self.hashed().items() if key not in ("seed", "data_seed", "parents")}
 
     def rows_key(self) -> tuple[Any, ...]:
         """The rows and the model: references and methods that share it can be compared."""
         return (
             self.task, self.data, self.task_revision, self.weights, self.train_size, self.label_noise,
-            self.select_on, self.limit, self.max_length, self.imbalance,
+            self.select_on, self.limit, self.max_length, self.imbalance, self.encoder,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -167,7 +175,7 @@ class RunSpec:
             item.name: item.metadata["introduced"] for item in dataclasses.fields(cls) if "introduced" in item.metadata
         }
         methods = tuple(MethodSpec(**m) for m in data.get("methods", ()))
-        return cls(**{**introduced, **data, "methods": methods})
+        return cls(**{**introduced, **data, "methods": methods, "parents": tuple(data.get("parents", ()))})
 
 
 def _canonical(value: Any) -> str:
@@ -197,6 +205,8 @@ def _check(spec: RunSpec) -> None:
         ("precision", spec.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
         ("evaluations", spec.evaluations >= 1, "at least 1"),
         ("head", spec.head in ("fresh", "kept"), "fresh or kept"),
+        ("pooling", spec.pooling in ("mean", "ordinary", "cls", "last"), "mean, ordinary, cls or last"),
+        ("repeats", spec.repeats >= (spec.kind == "probe"), "at least 1"),
     ]
     if spec.layers:
         Layers.parse(spec.layers)

@@ -255,7 +255,10 @@ def test_the_table_is_on_stdout_the_rest_on_stderr(small_study: tuple[Ftbench, S
 
     scripts = finetune("--method", "r3f", "--seeds", "0,1", "-o", "runs", "--json")
     whole = json.loads(scripts.out)
-    assert set(whole) == {"table", "scores", "sensitivity", "spread", "runs"} and len(whole["runs"]) == 5
+    assert (
+        set(whole) == {"table", "search", "scores", "sensitivity", "spread", "runs", "searches"}
+        and len(whole["runs"]) == 5
+    )
     run = next(run for run in whole["runs"] if run["method"] == "r3f")
     assert run["status"] == "ok" and 0 <= run["metrics"]["last"]["validation"]["accuracy"] <= 1
     assert Path(run["folder"], "result.json").is_file()

@@ -266,6 +266,8 @@ def test_the_table_that_is_read_is_never_overwritten(
         (("--glue", "--task", "news-topic"), ("--glue", "--task")),
         (("--glue", "--task", "ag_news"), ("--glue: ", "GLUE task")),
         (("--revision", "main"), ("--revision is for models of the hub",)),
+        (("--json", "-o", "out.csv"), ("--json is for stdout", ".jsonl")),
+        (("--json", "--glue", "--task", "rte"), ("--json is for stdout", "--glue")),
     ],
     ids=str,
 )

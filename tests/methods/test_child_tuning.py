@@ -161,7 +161,7 @@ def test_released_masks_the_blocks_from_batches_with_dropout(
     from ftbench.training.start import start_of
 
     rows = tiny_data(40, 8).splits["train"]
-    start = start_of(run.spec, network, run.tokens, rows, None, regression=False)
+    start = start_of(run.spec, network, run.tokens, rows, None, original=lambda: network, regression=False)
     method = ChildTuning(variant="released")
     network.model.eval()
     method.prepare(start)

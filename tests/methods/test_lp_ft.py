@@ -99,7 +99,15 @@ def test_numbers_are_fitted_by_ridge_regression() -> None:
 
 def gradient_of_the_objective(run: Any, data: Any, c: float, regression: bool) -> Tensor:
     """At the head as it is: c * sum of losses + (norm of W on normalised features)^2 / 2, by W."""
-    start = start_of(run.spec, run.backbone, run.tokens, data.splits["train"], None, regression=regression)
+    start = start_of(
+        run.spec,
+        run.backbone,
+        run.tokens,
+        data.splits["train"],
+        None,
+        original=lambda: run.backbone,
+        regression=regression,
+    )
     features, labels = head_features(start)
     batch = make_batch(run, 0, 0, np.arange(len(labels)))
     run.backbone.model.eval()
