@@ -6,15 +6,18 @@ from torch import nn
 
 from ftbench.errors import UsageError
 from ftbench.models.backbone import Backbone
+from ftbench.models.prefix import Still
 from ftbench.types.layers import Layers
 
 
-def restrict(network: Backbone, layers: Layers) -> None:
+def restrict(network: Backbone, layers: Layers, *, frozen_dropout: bool = False) -> None:
     """Freezes all but the blocks ``layers.bottom`` to ``layers.top``, with norms behind them, and the head (poolers
     too). The embeddings are frozen, also under a lowest block that is tuned.
 
-    network: loaded with ``layers.head`` blocks. Raises UsageError where blocks share their weights, so that they cannot
-    be told apart.
+    network:        loaded with ``layers.head`` blocks
+    frozen_dropout: whether what runs before the lowest tuned block drops in training; else it is ``Still``
+
+    Raises UsageError where blocks share their weights, so that they cannot be told apart.
     """
     depths, count = network.depths(), len(network.blocks)
     bottom, top = layers.bottom, layers.top
@@ -26,6 +29,8 @@ def restrict(network: Backbone, layers: Layers) -> None:
     for name, parameter in network.model.named_parameters():
         if depths[name] and not bottom <= count + 1 - depths[name] <= top:
             parameter.requires_grad_(False)
+    if not frozen_dropout:
+        Still(network.model, network.blocks[bottom - 1])
 
 
 def trained_blocks(network: Backbone) -> list[nn.Module]:

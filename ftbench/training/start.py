@@ -36,7 +36,7 @@ def network_of(spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any) ->
         head=spec.head,
     )
     if layers:
-        restrict(network, layers)
+        restrict(network, layers, frozen_dropout=spec.frozen_dropout)
     return network
 
 
