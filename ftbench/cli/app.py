@@ -59,7 +59,8 @@ def main() -> None:
     """Runs the command line; errors become one message on stderr and an exit code."""
     sys.argv[1:] = [_with_dashes(argument) for argument in sys.argv[1:]]
     try:
-        _log_to_stderr(_log_level())
+        logging.basicConfig(level=_log_level(), format="%(levelname)s %(message)s")
+        logging.getLogger("huggingface_hub").propagate = False  # it prints for itself: once is enough
         try:
             app()
         finally:
@@ -85,16 +86,6 @@ def main() -> None:
 def _drop_stdout() -> None:
     """What is still buffered goes nowhere, so that Python does not stumble over it on its way out."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _log_to_stderr(level: str) -> None:
-    """The log of ftbench; the hub's libraries print theirs themselves."""
-    log = logging.getLogger("ftbench")
-    log.setLevel(level)
-    if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-        log.addHandler(handler)
 
 
 def _log_level() -> str:
