@@ -61,6 +61,7 @@ def main() -> None:
     sys.argv[1:] = [_with_dashes(argument) for argument in sys.argv[1:]]
     try:
         logging.basicConfig(level=_log_level(), format="%(levelname)s %(message)s")
+        logging.getLogger("huggingface_hub").propagate = False  # it prints for itself: once is enough
         try:
             app()
         finally:

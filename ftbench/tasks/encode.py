@@ -11,7 +11,7 @@ import numpy as np
 from ftbench.errors import UsageError
 from ftbench.lookup import nearest
 from ftbench.tasks.splits import carve
-from ftbench.types.task import Data, Rows, Task
+from ftbench.types.task import Data, Files, Rows, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -79,6 +79,9 @@ def _doubts(task: Task, rows: Rows, labels: Sequence[str], where: str) -> tuple[
 def check_columns(task: Task, columns: Sequence[Any], where: str, theirs: Mapping[str, str] | None = None) -> None:
     """Raises UsageError for a text or label column that is not there; names those that are."""
     check_texts(task.inputs, columns, where, theirs=theirs)
+    if task.target == "label" and isinstance(task.source, Files) and "label" not in map(str, columns):
+        listed = ", ".join(map(str, columns))
+        raise UsageError(f"{where} has no label column 'label' (another: --label COLUMN). Columns: {listed}")
     check_texts((task.target,), columns, where, what="label", theirs=theirs)
 
 

@@ -35,7 +35,9 @@ def rehearse(
     stages: dict[tuple[str, ...], _Stage] = {}
     seen: set[tuple[str, ...]] = set()
     for name, spec in runs:
-        place = (spec.weights, spec.head, spec.layers, data[spec.data].task.kind)
+        rows = data[spec.data]
+        kept = rows.labels if spec.head == "kept" else ()
+        place = (spec.weights, spec.head, spec.layers, rows.task.kind, *kept)
         acts = any(type(method).prepare is not Method.prepare for method in make(spec.methods))
         if not acts or (*place, spec.method) in seen:
             continue

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.features import HeadInput, head_linears
 from ftbench.methods.lp_ft import LPFT, fit, fold, head_features, set_head, solve
 from ftbench.training.engine import make_batch, optimizer_step
@@ -23,11 +22,6 @@ ORACLE = json.loads((Path(__file__).parents[1] / "oracles" / "lp_ft.json").read_
 GIVEN, EXPECTED = ORACLE["inputs"], ORACLE["outputs"]
 CLOSE = {"rtol": ORACLE["tolerance"]["rtol"], "atol": ORACLE["tolerance"]["atol"]}
 SOLVED = ORACLE["tolerance"]["sweep_W_b"]
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "lp-ft", "ftbench.methods.lp_ft:LPFT")
 
 
 def tensor(recorded: dict[str, Any]) -> Tensor:
