@@ -67,6 +67,7 @@ class Options:
     keep_model: bool = False
     need_models: bool = False
     checkpoint_every: int = 0
+    prefix_cache: str = "auto"
     should_stop: Callable[[], bool] = lambda: False
 
 
@@ -185,7 +186,7 @@ class Grid:
         device = choose_device(self.options.device)
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
-        place = Place(self.store.folder(spec), device, self.options.cache)
+        place = Place(self.store.folder(spec), device, self.options.cache, self.options.prefix_cache)
         control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
         work = import_object(WORK[spec.kind], "run")
         try:
