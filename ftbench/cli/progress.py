@@ -92,7 +92,7 @@ class Display(Lines):
         self._score, self._began = "", (time.monotonic(), -1)
         if self.steps is not None:
             self.progress.remove_task(self.steps)
-        name = f"{spec.task} {'references' if spec.kind == 'reference' else f'{spec.method} seed {spec.seed}'}"
+        name = f"{spec.task} {spec.title}"
         self.steps = self.progress.add_task(name.replace("[", "\\["), total=None, about="loading")
 
     def finished(self, record: Record, *, skipped: bool) -> None:
@@ -118,13 +118,13 @@ class Display(Lines):
 def outcome(record: Record, *, skipped: bool) -> str:
     """``news-topic r3f seed 0: accuracy 0.823 (21 s)``."""
     result, spec = record.result, record.result.spec
-    what = "references" if spec.kind == "reference" else f"{spec.method} seed {spec.seed}"
-    if spec.is_trial:
-        what = f"{spec.method} lr {spec.lr:g}, trial"
+    what = f"{spec.method} lr {spec.lr:g}, trial" if spec.is_trial else spec.title
     if result.status != "ok":
         return f"{spec.task} {what}: {result.status}: {result.error}"
     headline = result.facts["headline"]
-    if spec.kind == "reference":
+    if spec.kind == "variability":
+        scores = f"{result.facts['rows']['train']:,} rows: {result.facts['reason']}"
+    elif spec.kind == "reference":
         scores = ", ".join(f"{name} {result.score(headline, name):.3f}" for name in result.metrics)
     else:
         scores = f"{headline} {result.score(headline):.3f}"

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ftbench.errors import Interrupted, StoreError, UsageError
 from ftbench.models.locate import Checkpoint
@@ -22,6 +22,9 @@ from ftbench.runs.files import write_atomic
 from ftbench.runs.stages import Stage
 from ftbench.runs.store import CHECKPOINT, Store
 from ftbench.types import Data, Record, Result, RunSpec
+
+if TYPE_CHECKING:
+    from ftbench.training.run import Outcome
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
@@ -162,9 +165,8 @@ class Grid:
         import torch
 
         from ftbench.runs.environment import environment
-        from ftbench.training import reference
         from ftbench.training.precision import choose_device
-        from ftbench.training.run import Place, finetune
+        from ftbench.training.run import Place
         from ftbench.training.watch import Control
 
         device = choose_device(self.options.device)
@@ -172,9 +174,8 @@ class Grid:
             torch.set_num_threads(self.options.threads)
         place = Place(self.store.folder(spec), device, self.options.cache)
         control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
-        work = finetune if spec.kind == "finetune" else reference.reference
         try:
-            outcome = work(spec, self.data[spec.data], self.models[spec.weights], place, control)
+            outcome = _work(spec.kind)(spec, self.data[spec.data], self.models[spec.weights], place, control)
         except (Interrupted, StoreError, UsageError):
             raise
         except Exception as error:
@@ -195,7 +196,7 @@ class Grid:
         from ftbench.training.run import cost_of_failure
 
         reason = explain_failure(spec, error)
-        log.error("%s seed %s failed: %s", spec.method, spec.seed, reason)
+        log.error("%s failed: %s", spec.title, reason)
         folder = self.store.folder(spec)
         write_atomic(folder / "error.txt", "".join(traceback.format_exception(error)).encode())
         result, cost = Result(spec=spec, status="failed", error=reason), cost_of_failure(where["device"])
@@ -207,6 +208,15 @@ class Grid:
     def _stop_if_asked(self) -> None:
         if self.options.should_stop():
             raise Interrupted("stopped between runs; run the same command to continue")
+
+
+def _work(kind: str) -> Callable[..., Outcome]:
+    """What does a run of that kind: a function of (spec, data, checkpoint, place, control)."""
+    from ftbench.training.reference import reference
+    from ftbench.training.run import finetune
+    from ftbench.training.variability import measure
+
+    return {"finetune": finetune, "reference": reference, "variability": measure}[kind]
 
 
 def explain_failure(spec: RunSpec, error: Exception) -> str:

@@ -62,7 +62,7 @@ class RunSpec:
     the checkpoint, ``*_revision`` are raised whenever a number can move.
     """
 
-    kind: Literal["finetune", "reference"]
+    kind: Literal["finetune", "reference", "variability"]
     task: str
     data: str
     weights: str
@@ -93,6 +93,14 @@ class RunSpec:
     evaluations: int = _since(10)
     imbalance: float | None = _since(None)
     head: Literal["fresh", "kept"] = _since("fresh")
+    # layers measured without training; see analysis.variability
+    pooling: Literal["", "mean", "ordinary", "cls", "last"] = _since("")
+    bins: int | None = _since(None)
+    permutations: int = _since(0)
+    resamples: int = _since(0)
+    weighting: Literal["class", "sample"] = _since("class")
+    dtype: Literal["fp64", "paper"] = _since("fp64")
+    probe: bool = _since(False)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -124,6 +132,13 @@ class RunSpec:
     def is_trial(self) -> bool:
         """Whether the run was made to choose a configuration: it is in no mean."""
         return self.kind == "finetune" and self.seed >= TRIAL_SEED
+
+    @property
+    def title(self) -> str:
+        """What the run is called beside its task: ``r3f seed 0``, ``references``, ``variability seed 0``."""
+        if self.kind == "reference":
+            return "references"
+        return f"{self.method if self.kind == 'finetune' else self.kind} seed {self.seed}"
 
     def arm(self) -> dict[str, Any]:
         """Everything in the id but the seeds: runs that share it are averaged."""
@@ -184,6 +199,12 @@ def _check(spec: RunSpec) -> None:
         ("precision", spec.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
         ("evaluations", spec.evaluations >= 1, "at least 1"),
         ("head", spec.head in ("fresh", "kept"), "fresh or kept"),
+        ("pooling", spec.pooling in ("", "mean", "ordinary", "cls", "last"), "mean, ordinary, cls or last"),
+        ("bins", spec.bins is None or spec.bins == 0 or spec.bins >= 2, "at least 2, or 0 for none"),
+        ("permutations", spec.permutations == 0 or spec.permutations >= 19, "at least 19, to tell signal from chance"),
+        ("resamples", spec.resamples >= 0, "0 or more"),
+        ("weighting", spec.weighting in ("class", "sample"), "class or sample"),
+        ("dtype", spec.dtype in ("fp64", "paper"), "fp64 or paper"),
     ]
     for name, good, expected in rules:
         if not good:
