@@ -62,7 +62,7 @@ UNIFORMITY = Card(
     invariant=ANY - {"shift"},
     traps=(
         "Mostly anisotropy on another scale: where cosines differ little it is near 4 (anisotropy - 1). Of more than "
-        "10,000 examples 10,000 are taken."
+        "10,000 examples 10,000 are taken, by row number."
     ),
     cite="Wang, Isola 2020, arXiv 2005.10242",
 )
@@ -77,7 +77,7 @@ TWONN = Card(
     traps=(
         "Too low in many dimensions (2,000 Gaussian examples of 20 give about 17, of 50 about 31), and it moves with n "
         "and with noise: compare at one n only. Nearly equal texts lower it; texts that occur twice are left out. Of "
-        "more than 10,000 examples 10,000 are taken."
+        "more than 10,000 examples 10,000 are taken, by row number."
     ),
     cite="Facco et al. 2017, doi 10.1038/s41598-017-11873-y",
     examples=3,

@@ -97,6 +97,21 @@ class Layer:
         """What counts as 0 among eigenvalues of a covariance of these features whose largest is ``largest``."""
         return float(max(self.rounding, max(self.x.shape) * np.finfo(np.float64).eps * largest))
 
+    @cached_property
+    def trace_with_reference(self) -> float:
+        """tr(X X^T Y Y^T) = ||Y^T X||_F^2, Y the centred reference; by whichever matrices are smaller."""
+        other = self.compared
+        if self.n < min(self.width, other.width):
+            return float((self.squares * other.squares).sum())
+        return float(np.square(cross(self.x, self.mean, other.x, other.mean)).sum())
+
+    @property
+    def compared(self) -> Layer:
+        """The reference, where a metric that needs one asks for it."""
+        if self.reference is None:
+            raise UsageError(f"{self.name}: expected the features of the network to compare with")
+        return self.reference
+
     @property
     def is_constant(self) -> bool:
         return float(self.row_squares.sum()) <= self.n * self.rounding

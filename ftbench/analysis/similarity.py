@@ -15,44 +15,44 @@ Array = np.ndarray[Any, Any]
 STRENGTHS = np.logspace(-6, 3, 37)
 
 
-def linear_cka(a: Layer, b: Layer, *, debiased: bool = False) -> float:
-    """HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)) of centred features, HSIC(X, Y) = ||Y^T X||_F^2 = tr(K L).
+def linear_cka(layer: Layer, *, debiased: bool = False) -> float:
+    """HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)) with the reference, HSIC(X, Y) = ||Y^T X||_F^2 = tr(K L), both centred.
 
     debiased: Song et al.'s unbiased HSIC of K = X X^T and L = Y Y^T without their diagonals, not clamped:
     [tr(K L) + sum(K) sum(L) / ((n - 1)(n - 2)) - 2 sum(K L) / (n - 2)] / (n (n - 3)). 0 where one of the two is
     constant or, debiased, has all its examples equally far apart.
     """
-    if a.is_constant or b.is_constant:
+    other = layer.compared
+    if layer.is_constant or other.is_constant:
         return 0.0
-    own = _hsic(a, a, debiased), _hsic(b, b, debiased)
-    if min(own) <= 0:
-        return 0.0
-    return float(_hsic(a, b, debiased) / np.sqrt(own[0]) / np.sqrt(own[1]))
-
-
-def _hsic(a: Layer, b: Layer, debiased: bool) -> float:
-    if a is b:
-        trace = float(np.square(a.squares).sum())
-    elif a.n < min(a.width, b.width):
-        trace = float((a.squares * b.squares).sum())
-    else:
-        trace = float(np.square(cross(a.x, a.mean, b.x, b.mean)).sum())
+    traces = layer.trace_with_reference, _norm(layer.squares), _norm(other.squares)
     if not debiased:
-        return trace
-    # rows of centred K and L sum to 0 with their diagonals k and l
-    n, k, l = a.n, a.row_squares, b.row_squares  # noqa: E741
-    diagonal = float(k @ l)
-    unbiased = trace - diagonal + float(k.sum() * l.sum()) / ((n - 1) * (n - 2)) - 2 / (n - 2) * diagonal
-    return unbiased / (n * (n - 3)) if abs(unbiased) > 1e-12 * trace else 0.0
+        both, *own = traces
+    else:
+        k, l = layer.row_squares, other.row_squares  # noqa: E741
+        both, *own = (_unbiased(*each) for each in zip(traces, (k, k, l), (l, k, l), strict=True))
+    return float(both / np.sqrt(own[0]) / np.sqrt(own[1])) if min(own) > 0 else 0.0
 
 
-def ridge_r2(layer: Layer, reference: Layer) -> float:
+def _norm(matrix: Array) -> float:
+    return float(np.square(matrix).sum())
+
+
+def _unbiased(trace: float, k: Array, l: Array) -> float:  # noqa: E741
+    """HSIC from tr(K L) and the diagonals (n,) of the centred K and L, whose rows sum to 0 with them."""
+    n, diagonal = len(k), float(k @ l)
+    found = trace - diagonal + float(k.sum() * l.sum()) / ((n - 1) * (n - 2)) - 2 / (n - 2) * diagonal
+    return found / (n * (n - 3)) if abs(found) > 1e-12 * trace else 0.0
+
+
+def ridge_r2(layer: Layer) -> float:
     """Share of the reference's variance that a ridge regression from the layer gives on examples held out.
 
     1 - ||Y - Y^||_F^2 / ||Y - mean of train||_F^2 over the fifth held out (drawn with seed 0). The strength is chosen
     on the rest by generalised cross-validation (Golub, Heath, Wahba 1979): the least SSE / (n - 1 - df)^2,
     df = sum l / (l + strength), l the eigenvalues of X^T X, over ``STRENGTHS``. 0 where one of the two is constant.
     """
+    reference = layer.compared
     order = np.random.default_rng(0).permutation(layer.n)
     held_out, train = np.sort(order[: layer.n // 5]), np.sort(order[layer.n // 5 :])
     x_mean, y_mean = sum_rows(layer.x, train) / len(train), sum_rows(reference.x, train) / len(train)
@@ -106,13 +106,8 @@ def disagreement(predictions: Array, others: Array) -> float:
     return float(np.mean(predictions != others))
 
 
-def _reference(layer: Layer) -> Layer:
-    assert layer.reference is not None  # held by ``needs``
-    return layer.reference
-
-
 CKA = Card(
-    function=lambda layer: linear_cka(layer, _reference(layer)),
+    function=linear_cka,
     means="How alike the similarities among examples are in X and in Y.",
     formula="||Y^T X||_F^2 / (||X^T X||_F ||Y^T Y||_F), both centred",
     range="0 to 1",
@@ -127,7 +122,7 @@ CKA = Card(
 )
 
 CKA_DEBIASED = Card(
-    function=lambda layer: linear_cka(layer, _reference(layer), debiased=True),
+    function=lambda layer: linear_cka(layer, debiased=True),
     means="CKA without its bias: about 0 for unrelated features at any n.",
     formula=(
         "CKA with (tr(KL) + 1'K1 1'L1 / ((n - 1)(n - 2)) - 2 1'KL1 / (n - 2)) / (n (n - 3)) for each product, "
@@ -146,7 +141,7 @@ CKA_DEBIASED = Card(
 )
 
 RIDGE_R2 = Card(
-    function=lambda layer: ridge_r2(layer, _reference(layer)),
+    function=ridge_r2,
     means="How much of Y can be read off X linearly, on examples held out: what REPINA preserves.",
     formula=(
         "1 - ||Y - Y^||_F^2 / ||Y - mean||_F^2 on a fifth held out, Y^ by ridge regression from X on the rest, its "

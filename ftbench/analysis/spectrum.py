@@ -81,8 +81,8 @@ _TRAPS = {
     "trace": "It depends on the whole spectrum: variance that moves from the k largest to the rest lowers it as well.",
 }
 _UNVERIFIED = (
-    " The paper's normalisation, centring, layer and token could not be verified: three normalisations are given "
-    "because they can disagree, all of centred features. Use n well above k, and the same n everywhere."
+    " The paper's normalisation, centring, layer and token are not verified: here are three normalisations, since they "
+    "can disagree, all of centred features. Use n well above k, and the same n everywhere."
 )
 
 

@@ -73,9 +73,9 @@ def companions(features: Features, targets: Array | None = None) -> dict[str, Ar
     for number, hidden in enumerate(features.hidden, start=1):
         x = hidden[classes.rows] if classes and classes.dropped else hidden
         y = numbers[classes.rows] if classes and numbers is not None else numbers
-        layer = Layer(x, name=f"layer {number}")
+        layer = Layer(x, reference=below, name=f"layer {number}")
         if below is not None:
-            rows[-1]["cka_next"] = linear_cka(below, layer)
+            rows[-1]["cka_next"] = linear_cka(layer)
         rows.append(_of_layer(layer, hidden, classes, y))
         below = layer
     return {name: np.array([row.get(name, np.nan) for row in rows]) for name in COMPANIONS if name in rows[0]}

@@ -47,15 +47,19 @@ def list_methods(
     name: Annotated[str | None, typer.Argument(help="One method: its whole card.")] = None, json: Json = False
 ) -> None:
     """Methods with their cost and source; name one for its card: equation, fields, where paper and code differ."""
-    from ftbench.methods import METHODS, method_class
+    from ftbench.lookup import parse_call
+    from ftbench.methods import ALIASES, METHODS, method_class
 
-    names = [name] if name else list(METHODS)
+    names = [parse_call(ALIASES[name])[0] if name in ALIASES else name] if name else list(METHODS)
     rows = [_card(each, method_class(each)) for each in names]
     if name and not json:
-        print(rows[0]["card"])
-        print("Fields: " + (", ".join(f"{k}={v}" for k, v in rows[0]["fields"].items()) or "none"))
+        if name in ALIASES:
+            print(f"{name} stands for {ALIASES[name]}\n")
+        print(_whole_card(rows[0]))
         return
     _show("methods", rows, ("method", "family", "cost", "summary", "cite"), json)
+    if not json:
+        print("Other names: " + "; ".join(f"{other} is {call}" for other, call in ALIASES.items()))
 
 
 def _card(name: str, cls: Any) -> dict[str, Any]:
@@ -69,6 +73,19 @@ def _card(name: str, cls: Any) -> dict[str, Any]:
         "fields": {item.name: item.default for item in dataclasses.fields(cls)},
         "card": sys.modules[cls.__module__].__doc__ or "",
     }
+
+
+def _whole_card(row: dict[str, Any]) -> str:
+    """The docstring (equation, paper, defaults, cost, where code differs), then what scripts get too."""
+    fields = ", ".join(f"{name}={value}" for name, value in row["fields"].items()) or "none"
+    named = (
+        ("Method", row["method"]),
+        ("Family", row["family"]),
+        ("Cost of a step", row["cost"]),
+        ("Cite", row["cite"]),
+    )
+    lines = [f"{label}: {value}" for label, value in (*named, ("Fields", fields))]
+    return "\n".join([row["card"], *lines])
 
 
 @app.command("models")

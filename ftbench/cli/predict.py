@@ -40,7 +40,7 @@ def predict(
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of a row [as trained, else 128].", min=4)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines instead of CSV on stdout.")] = False,
 ) -> None:
     """Use a trained model: a label and probabilities for every row of a table.
 
@@ -57,6 +57,10 @@ def predict(
     from ftbench.runs import predict as work
     from ftbench.tasks import resolve
 
+    if json and (glue or output is not None):
+        raise UsageError(
+            "--json is for stdout: a file named .jsonl with --output is JSON lines, --glue is GLUE's own form"
+        )
     if not glue and output is not None:
         _require_writable(output, file)
     declared = resolve(task) if task else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ftbench.cli.options import cache_folder
 from ftbench.cli.output import describe_data, print_records
 from ftbench.cli.progress import Display, Lines
 from ftbench.errors import Interrupted, UsageError
-from ftbench.models.locate import locate
+from ftbench.models.locate import Checkpoint, locate
 from ftbench.runs.able import Arms, settle
 from ftbench.runs.grid import Grid, Options
 from ftbench.runs.signals import stop_on_signals
@@ -21,6 +22,7 @@ from ftbench.runs.store import Store
 from ftbench.runs.study import Study, plan_study, rehearse
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
+from ftbench.types import Data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class Ask:
     data_seeds: Sequence[int]
     axes: Mapping[str, Sequence[Any]]
     fixed: Mapping[str, Any]
+    tune: Sequence[str] = ()
     search: Sequence[str] = ()
     budget: int | None = None
 
@@ -52,8 +55,10 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         raise UsageError("--budget is for a search: say what to vary, as in --search lr=2e-5,1e-4")
     arms = settle(
         ask.methods, baseline=ask.baseline, axes=ask.axes, passes=ask.fixed.get("passes", "separate"),
-        searching=bool(ask.search),
+        searching=bool(ask.search), tune=ask.tune,
     )  # fmt: skip
+    if ask.fixed.get("frozen_dropout") and "layers" not in ask.axes:
+        raise UsageError("--frozen-dropout says what frozen layers do: choose layers, as in --layers top:3")
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
@@ -98,6 +103,27 @@ def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
     return request, study
 
 
+@contextlib.contextmanager
+def attended(
+    store: Store, data: Iterable[Data], models: Iterable[Checkpoint], options: Options, *, quiet: bool
+) -> Iterator[Grid]:
+    """A grid that shows its progress on stderr and stops at a signal; what was finished by then is said."""
+    display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
+    with display, stop_on_signals(display.message) as should_stop:
+        grid = Grid(
+            store,
+            {one.fingerprint: one for one in data},
+            {one.fingerprint: one for one in models},
+            display,
+            replace(options, should_stop=should_stop),
+        )
+        try:
+            yield grid
+        except Interrupted:
+            display.message(f"finished runs: {len(grid.records)}, in {store.root}")
+            raise
+
+
 def run_study(
     ask: Ask,
     output_dir: Path,
@@ -114,32 +140,20 @@ def run_study(
     """Does the study and prints its table. Returns how many runs failed. Raises what ``Grid.run`` raises."""
     store = Store(output_dir)
     request, study = settled(ask, store, quiet=quiet)
-    display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
-    with display, stop_on_signals(display.message) as should_stop:
-        options = Options(
-            device=device,
-            threads=threads,
-            cache=cache_folder(),
-            force=force,
-            retry_failed=retry_failed,
-            keep_model=save_model is not None,
-            checkpoint_every=checkpoint_every,
-            should_stop=should_stop,
-        )
-        grid = Grid(
-            store,
-            {data.fingerprint: data for data in request.data},
-            {model.fingerprint: model for model in request.models},
-            display,
-            options,
-        )
+    options = Options(
+        device=device,
+        threads=threads,
+        cache=cache_folder(),
+        force=force,
+        retry_failed=retry_failed,
+        keep_model=save_model is not None,
+        checkpoint_every=checkpoint_every,
+    )
+    with attended(store, request.data, request.models, options, quiet=quiet) as grid:
         try:
             grid.run(study.stages)
             if save_model:
                 grid.keep_models(save_model)
-        except Interrupted:
-            display.message(f"finished runs: {len(grid.records)}, in {output_dir}")
-            raise
         finally:
             searches = study.keep_answers(store, grid.records)
     print_records(grid.records, searches, form="json" if as_json else "rich")

@@ -61,17 +61,19 @@ def _plain(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]]
         "kind": data.task.kind,
         "labels": list(data.labels),
         "splits": {name: {**counts, "tokens": lengths[name]} for name, counts in found.splits.items()},
-        "warnings": [*_cut(lengths), *found.warnings],
+        "warnings": _warnings(found, lengths),
         "notes": list(data.notes),
     }
 
 
-def _cut(lengths: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return [
-        f"{name}: {found['cut']:,} rows are longer than {found['limit']} tokens and would be cut (--max-length)"
-        for name, found in lengths.items()
-        if found["cut"]
+def _warnings(found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> list[str]:
+    cut = [
+        f"{name}: {tokens['cut']:,} of {found.splits[name]['rows']:,} rows would be cut to {tokens['limit']} tokens "
+        "(--max-length)"
+        for name, tokens in lengths.items()
+        if tokens["cut"]
     ]
+    return [*cut, *found.warnings]
 
 
 def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> None:
@@ -86,8 +88,13 @@ def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]])
         grid.add_column(name, justify="right")
     for what in ("rows", "words_median", "words_max", "empty", "duplicates"):
         grid.add_row(what.replace("_", ", "), *(f"{found.splits[name][what]:,}" for name in names))
-    for what in ("median", "p95", "max", "cut"):
-        grid.add_row(f"tokens, {what}", *(f"{lengths[name][what]:,}" for name in names))
+    for what, title in (
+        ("median", "tokens, median"),
+        ("p95", "tokens, p95"),
+        ("max", "tokens, max"),
+        ("cut", "rows cut"),
+    ):
+        grid.add_row(title, *(f"{lengths[name][what]:,}" for name in names))
     for label in data.labels:
         counts = [found.splits[name]["labels"][label] for name in names]
         shares = [count / found.splits[name]["rows"] for name, count in zip(names, counts, strict=True)]
@@ -98,9 +105,10 @@ def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]])
         for what in ("min", "mean", "max"):
             grid.add_row(f"target, {what}", *(f"{found.splits[name]['target'][what]:g}" for name in names))
     console.print(grid)
-    for warning in (*_cut(lengths), *found.warnings):
+    warnings = _warnings(found, lengths)
+    for warning in warnings:
         console.print(f"! {warning}", soft_wrap=True)
     for note in data.notes:
         console.print(f"- {note}", soft_wrap=True)
-    if not found.warnings and not _cut(lengths):
+    if not warnings:
         console.print("Nothing to worry about.")

@@ -47,6 +47,8 @@ METHODS = {
     "child-tuning": "ftbench.methods.child_tuning:ChildTuning",
     "freeze": "ftbench.methods.freeze:Freeze",
     "bitfit": "ftbench.methods.bitfit:BitFit",
+    "lora": "ftbench.methods.lora:LoRA",
+    "adapter": "ftbench.methods.adapter:Adapter",
     "sam": "ftbench.methods.sam:SAM",
     "asam": "ftbench.methods.sam:ASAM",
     "ema": "ftbench.methods.ema:EMA",
@@ -148,7 +150,16 @@ def _parse(call: str) -> tuple[str, dict[str, str]]:
 
 
 def _require_stackable(text: str, methods: Sequence[Method]) -> None:
-    """At most one method of a stack owns the backward pass, then without terms of others; at most one the gradient."""
+    """At most one method of a stack chooses what is tuned, and then before all others; at most one owns the backward
+    pass, then without terms of others; at most one the gradient."""
+    tuning = [method.name for method in methods if method.tunes]
+    if len(tuning) > 1:
+        raise UsageError(f"'{text}': {' and '.join(tuning)} do not stack: each chooses which parameters are tuned")
+    if tuning and not methods[0].tunes:
+        rest = "+".join(method.name for method in methods if not method.tunes)
+        raise UsageError(
+            f"'{text}': {tuning[0]} chooses which parameters are tuned, so it comes first: {tuning[0]}+{rest}"
+        )
     for owns, what in (("owns_backward", "backward pass"), ("owns_gradients", "gradient of the step")):
         owners = [method.name for method in methods if getattr(method, owns)]
         if len(owners) > 1:

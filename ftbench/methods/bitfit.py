@@ -34,6 +34,7 @@ class BitFit(Method):
     cite: ClassVar[str] = "Ben Zaken et al. 2022, arXiv 2106.10199"
     cost: ClassVar[str] = "1 forward, 1 backward without the matrices' gradients"
     no_neutral: ClassVar[str] = "the matrices of the base model are frozen at every setting"
+    tunes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.require("lr", 0 < self.lr < float("inf"), "more than 0")

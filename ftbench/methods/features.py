@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.models.backbone import Backbone
 from ftbench.models.modes import evaluating
+from ftbench.models.pooling import at_token, mean, reads_last
 
 Token = Literal["cls", "mean", "all"]
 
@@ -33,12 +34,10 @@ class Reader:
 
     def __call__(self, states: Sequence[Tensor], mask: Tensor) -> Tensor:
         """float32 (rows, 1, width), or (rows, tokens, width) for ``all``, 0 at the padding. mask (rows, tokens)."""
-        state = states[self.block].float().masked_fill(mask.unsqueeze(-1) == 0, 0)
+        state = states[self.block].float()
         if self.token == "all":
-            return state
-        if self.token == "mean":
-            return state.sum(1, keepdim=True) / mask.sum(1).view(-1, 1, 1)
-        return at_token(state, mask, last=self.last).unsqueeze(1)
+            return state.masked_fill(mask.unsqueeze(-1) == 0, 0)
+        return (mean(state, mask) if self.token == "mean" else at_token(state, mask, last=self.last)).unsqueeze(1)
 
     def shares(self, mask: Tensor) -> Tensor:
         """What each vector counts in its row's mean, (rows, 1) or (rows, tokens): real tokens alike, padding 0."""
@@ -54,24 +53,12 @@ def reader_of(
 
     Raises UsageError for a block that the network does not have.
     """
-    mask = inputs["attention_mask"].bool()
-    longest = int(mask.sum(1).argmax())
-    row = {name: tensor[longest][mask[longest]].unsqueeze(0) for name, tensor in inputs.items()}
-    with evaluating(backbone.model), torch.enable_grad():
-        out = backbone.forward(row, lambda embeddings: embeddings.detach().requires_grad_(), states=True)
-        (gradient,) = torch.autograd.grad(out.logits[0, 0], out.states[-1])
-    blocks = len(out.states)
+    with evaluating(backbone.model), torch.no_grad():
+        states = backbone.block_outputs({name: tensor[:1] for name, tensor in inputs.items()})
+    blocks, width = len(states), states[-1].shape[-1]
     if isinstance(layer, int) and layer > blocks:
         raise UsageError(f"{method}:layer={layer}: the model has {blocks} blocks")
-    last = bool((gradient[0, 0] == 0).all() and (gradient[0, -1] != 0).any())
-    return Reader(layer - 1 if isinstance(layer, int) else blocks - 1, token, last, out.states[-1].shape[-1])
-
-
-def at_token(state: Tensor, mask: Tensor, *, last: bool) -> Tensor:
-    """The first or last real token of each row, (rows, width); padding may lie on either side."""
-    real = mask.bool().int()
-    at = mask.shape[1] - 1 - real.flip(1).argmax(1) if last else real.argmax(1)
-    return state[torch.arange(len(state), device=state.device), at]
+    return Reader(layer - 1 if isinstance(layer, int) else blocks - 1, token, reads_last(backbone, inputs), width)
 
 
 def head_linears(backbone: Backbone) -> list[nn.Linear]:

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ftbench.methods.method import Batch, Group, Method, Start, Step, Term
@@ -93,8 +94,9 @@ class L2SP(Method):
         """1/2 ||w - w0||^2, and the head's norm in the same unit; the head's alone where ``weight`` is 0."""
         if self.mode == "decoupled" or not (self._starts or self._heads):
             return None
-        pull = _half_squares([parameter - start for parameter, start in self._starts.items()])
-        norm = _half_squares(self._heads)
+        # the difference squared by one kernel, and not kept for the backward pass
+        pull = _half([F.mse_loss(parameter, start, reduction="sum") for parameter, start in self._starts.items()])
+        norm = _half([parameter.square().sum() for parameter in self._heads])
         if not self.weight:
             return Term("l2sp", norm, self.head)
         return Term("l2sp", pull + self.head / self.weight * norm, self.weight)
@@ -117,8 +119,6 @@ class L2SP(Method):
                 parameter.mul_(1 - rate * self.head)
 
 
-def _half_squares(tensors: list[Tensor]) -> Tensor:
-    """1/2 of the sum of all squares, (). float32 under autocast too."""
-    if not tensors:
-        return torch.zeros(())
-    return torch.stack([tensor.square().sum() for tensor in tensors]).sum() / 2
+def _half(squares: list[Tensor]) -> Tensor:
+    """1/2 of their sum, (). float32 under autocast too."""
+    return torch.stack(squares).sum() / 2 if squares else torch.zeros(())

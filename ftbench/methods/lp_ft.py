@@ -31,10 +31,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ftbench.methods.features import HeadInput, at_token, head_linears, reader_of
+from ftbench.methods.features import HeadInput, head_linears, reader_of
 from ftbench.methods.method import Method, Start, Step
 from ftbench.models.backbone import Backbone
 from ftbench.models.modes import evaluating
+from ftbench.models.pooling import at_token
 
 
 @dataclass

@@ -37,6 +37,10 @@ def _no_pass(view: View) -> Out:
     raise FtbenchError("this batch is not being trained on: no pass can be run over it")
 
 
+def _no_original() -> Backbone:
+    raise FtbenchError("the pretrained network is not at hand")
+
+
 def _no_loss(out: Out) -> Tensor:
     raise FtbenchError("this batch is not being trained on: it has no task loss")
 
@@ -87,6 +91,8 @@ class Start:
     batches:  one pass over all rows in a fixed order, 64 at a time; made anew at every call
     cache:    folder for what can be computed once for many runs, or None
     key:      what stands for weights, rows and token limit, for names in ``cache``
+    original: loads the pretrained network: other weights than ``backbone``'s where a method before has changed them,
+              or a run before has tuned them
     """
 
     backbone: Backbone
@@ -95,6 +101,7 @@ class Start:
     batches: Callable[[], Iterator[Batch]]
     cache: Path | None = None
     key: Callable[[], str] = str
+    original: Callable[[], Backbone] = _no_original
 
 
 @dataclass
@@ -138,6 +145,8 @@ class Method:
     owns_gradients: it wraps the gradient of the whole step, in ``gradients``.
     moves:          ``finish`` gives other weights than the last step; those of the last step are scored as ``raw``.
     batch_coupled:  its term depends on which rows share a micro-batch.
+    tunes:          it chooses which parameters are trained: the first of its stack, and the only one.
+    adds:           what stays in the network beyond a plain model's weights, in words; nothing for most.
     """
 
     name: ClassVar[str]
@@ -154,6 +163,8 @@ class Method:
     owns_gradients: ClassVar[bool] = False
     moves: ClassVar[bool] = False
     batch_coupled: ClassVar[bool] = False
+    tunes: ClassVar[bool] = False
+    adds: ClassVar[str] = ""
 
     def set_fields(self) -> dict[str, Any]:
         """The fields that differ from their default."""

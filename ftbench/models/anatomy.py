@@ -7,7 +7,7 @@ between and behind them is seen in one traced pass over a few tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,17 @@ def dissect(model: Any, inputs: dict[str, Tensor]) -> Anatomy:
         return min((depth_of[block] for block in passed), default=len(blocks) + 1)
 
     return Anatomy(tuple(blocks), {name: depth(name) for name, _ in model.named_parameters()})
+
+
+def depth_around(depths: Mapping[str, int], name: str) -> int:
+    """The depth of a parameter that is none of ``depths``: that of the nearest module around it that has some."""
+    around = name.rpartition(".")[0]
+    while around:
+        inside = [depth for known, depth in depths.items() if known.startswith(f"{around}.")]
+        if inside:
+            return inside[0]
+        around = around.rpartition(".")[0]
+    return 0
 
 
 def _run(model: Any, inputs: dict[str, Tensor]) -> _Trace:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,16 +20,14 @@ from torch import Tensor, nn
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.models import anatomy
+from ftbench.models.adapters import restore
 from ftbench.models.head import draw_head, keep_head, label_fields
-from ftbench.models.locate import Checkpoint
+from ftbench.models.locate import Checkpoint, weight_files
 from ftbench.models.quiet import quiet
 from ftbench.models.tokenizer import first_position, load_tokenizer
 from ftbench.models.truncate import truncate
 
 __all__ = ["Backbone", "Out", "Transform", "assemble", "load", "load_tokenizer", "read_classifier"]
-
-#: torch's name for the weight behind a parametrization
-_PARAMETRIZED = re.compile(r"\.parametrizations\.(\w+)\.original$")
 
 #: embeddings (rows, tokens, width) -> embeddings of the same shape
 Transform = Callable[[Tensor], Tensor]
@@ -93,13 +90,14 @@ class Backbone:
 
     def depths(self) -> dict[str, int]:
         """Name of every parameter -> depth: 0 in the head, 1 in the topmost block, ``len(blocks) + 1`` in the
-        embeddings; see ``anatomy.Anatomy``. A parametrized weight goes by torch's name for it as well.
+        embeddings; see ``anatomy.Anatomy``. What was added or renamed later (adapters, a parametrized weight) lies
+        where the module does that it was added to; its name then stands beside the old one.
 
         Raises FtbenchError where no blocks are found.
         """
         known = self._anatomy.depths
         names = (name for name, _ in self.model.named_parameters())
-        return known | {name: known[_PARAMETRIZED.sub(r".\1", name)] for name in names}
+        return known | {name: anatomy.depth_around(known, name) for name in names if name not in known}
 
     def recording(self) -> contextlib.AbstractContextManager[list[Tensor]]:
         """Within: a list that every pass appends the outputs of its blocks to, (rows, tokens, width) each, in the
@@ -177,6 +175,11 @@ class Backbone:
         with anatomy.recording([self.model.base_model]) as states:
             self.forward(inputs)
         return states[0]
+
+    def randomise(self, seed: int) -> None:
+        """Draws every weight anew, as the family does before pretraining."""
+        torch.manual_seed(seed)
+        self.model.load_state_dict(type(self.model)(self.model.config).state_dict())
 
     def save(self, folder: Path) -> None:
         """Writes weights and tokenizer so that plain ``from_pretrained(folder)`` loads them."""
@@ -272,6 +275,7 @@ def read_classifier(
     except (ValueError, OSError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UsageError(f"model '{checkpoint.name}' cannot be loaded as a classifier: {first}") from error
+    restore(model, weight_files(checkpoint.folder))
     other_shape = [key[0] if isinstance(key, tuple) else key for key in loaded["mismatched_keys"]]
     return model, {*loaded["missing_keys"], *other_shape}
 

@@ -22,7 +22,8 @@ from ftbench.errors import UsageError
 from ftbench.models.anatomy import watching
 from ftbench.models.backbone import Backbone
 from ftbench.models.feature_files import Store, open_stores
-from ftbench.models.pooling import Pooling, at_token, evaluating, mean, reads_last, special_ids
+from ftbench.models.modes import evaluating
+from ftbench.models.pooling import Pooling, at_token, mean, reads_last, special_ids
 from ftbench.types import Features
 
 BATCH = 64

@@ -10,14 +10,13 @@ Padding may lie on either side.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ftbench.models.backbone import Backbone
+from ftbench.models.modes import evaluating
 
 Pooling = Literal["mean", "ordinary", "cls", "last"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -53,14 +52,3 @@ def reads_last(backbone: Backbone, inputs: dict[str, Tensor]) -> bool:
         out = backbone.forward(row, lambda embeddings: embeddings.detach().requires_grad_(), states=True)
         (gradient,) = torch.autograd.grad(out.logits[0, 0], out.states[-1])
     return bool((gradient[0, 0] == 0).all() and (gradient[0, -1] != 0).any())
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within: evaluation mode."""
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)

@@ -96,11 +96,12 @@ def _noise(searches: Sequence[Search]) -> list[str]:
 
 
 def _ordered(searches: Sequence[Search], settings: Sequence[str]) -> list[Search]:
-    """By task and settings, then as they were asked for."""
+    """By task and settings, std first: what was just found and what was read from disk give one table."""
 
     def place(search: Search) -> tuple[Any, ...]:
         values = [_setting(search, key) for key in settings]
-        return search.reported.task, *((value is None, value if value is not None else 0) for value in values)
+        within = tuple((value is None, value if value is not None else 0) for value in values)
+        return search.reported.task, within, search.study, search.arm != "std", search.arm, search.id
 
     return sorted(searches, key=place)
 

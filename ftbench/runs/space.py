@@ -51,9 +51,14 @@ class Configuration:
 
 
 def parse_axes(texts: Sequence[str]) -> list[Axis]:
-    """``--search`` texts. Raises UsageError for what is not ``field=value,value`` and for a field given twice."""
+    """``--search`` texts; ``lr`` alone is searched around its default anyway.
+
+    Raises UsageError for what is not ``field=value,value`` and for a field given twice.
+    """
     axes: list[Axis] = []
     for text in texts:
+        if text.strip() == "lr":
+            continue
         name, equals, listed = text.partition("=")
         owner, _, field = name.strip().rpartition(":")
         values = tuple(value.strip() for value in listed.split(","))

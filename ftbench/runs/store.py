@@ -32,10 +32,9 @@ from ftbench.errors import StoreError, UsageError, explain
 from ftbench.runs.claim import Claim, take
 from ftbench.runs.files import slug, to_json, to_jsonl, write_atomic
 from ftbench.types import Cost, Record, Result, RunSpec, Search
-from ftbench.types.run import Status
+from ftbench.types.run import CHECKPOINT, Status
 
 SCHEMA = 1
-CHECKPOINT = "checkpoint.safetensors"
 #: schema n -> a function that turns such a result.json into one of schema n + 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -63,7 +62,7 @@ class Store:
         """Where the run lives. An id that is there under another name is found too."""
         task = self.root / slug(spec.task)
         known = sorted(task.glob(f"*-{spec.id}"))
-        arm = spec.method if spec.kind == "finetune" else spec.kind
+        arm = spec.kind if spec.kind in ("reference", "variability") else spec.method
         return known[0] if known else task / f"{slug(arm)}-seed{spec.seed}-{spec.id}"
 
     def find(self, spec: RunSpec) -> Record | None:
@@ -126,6 +125,8 @@ class Store:
     def save_search(self, search: Search) -> None:
         """Writes down how a configuration was chosen, beside the runs. Raises StoreError."""
         path = self.root / slug(search.reported.task) / f"search-{slug(search.arm)}-{search.id}.json"
+        with contextlib.suppress(OSError):  # writing says what is wrong
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_json({"schema": SCHEMA, **search.to_json()}))
 
 
@@ -172,9 +173,13 @@ def read_all(roots: Iterable[Path]) -> Found:
                 found.records.append(record)
         for path in sorted(root.rglob("search-*.json")):
             try:
-                found.searches.append(Search.from_json(_without_schema(_load(path))))
+                search = Search.from_json(_without_schema(_load(path)))
             except Exception as error:
                 found.skipped.append(f"{path}: {error}")
+                continue
+            if search.id not in seen:
+                seen.add(search.id)
+                found.searches.append(search)
     return found
 
 

@@ -15,7 +15,7 @@ from ftbench.methods.method import Method
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
 from ftbench.training.batches import Tokens, tokenize
-from ftbench.training.start import start_of
+from ftbench.training.start import network_of, start_of
 from ftbench.types import Data, Rows, RunSpec
 
 #: most rows of a rehearsal
@@ -25,27 +25,30 @@ ROWS = 16
 def rehearse(
     runs: Iterable[tuple[str, RunSpec]], data: Mapping[str, Data], models_by_weights: Mapping[str, Checkpoint]
 ) -> dict[str, str]:
-    """``prepare`` of each run's methods on the real network; runs come with a name, and are prepared alike once.
+    """``prepare`` of each run's methods on the real network; runs come with a name. Once for each network and stack:
+    the first task of a kind stands for the others.
 
     Returns name -> why it cannot be. Raises UsageError for a model that cannot be loaded. An error that is not
     ftbench's own is left to the run, which records it.
     """
     reasons: dict[str, str] = {}
-    stages: dict[tuple[str, str, str], _Stage] = {}
+    stages: dict[tuple[str, ...], _Stage] = {}
     seen: set[tuple[str, ...]] = set()
     for name, spec in runs:
-        place = (spec.weights, spec.data, spec.head)
+        rows = data[spec.data]
+        kept = rows.labels if spec.head == "kept" else ()
+        place = (spec.weights, spec.head, spec.layers, rows.task.kind, *kept)
         acts = any(type(method).prepare is not Method.prepare for method in make(spec.methods))
         if not acts or (*place, spec.method) in seen:
             continue
         seen.add((*place, spec.method))
         if place not in stages:
             stages.clear()  # one network at a time: they are large
-            stages[place] = _Stage(spec, data[spec.data], models_by_weights[spec.weights])
+            stages[place] = _Stage(spec, rows, models_by_weights[spec.weights])
         try:
             stages[place].prepare(spec)
         except FtbenchError as error:
-            reasons.setdefault(name, f"{error} (model {spec.model or spec.weights}, task {spec.task})")
+            reasons.setdefault(name, f"{error} (model {spec.model or spec.weights})")
         except Exception:
             continue
     return reasons
@@ -59,16 +62,16 @@ class _Stage:
         self.rows = few(data.splits["train"])
         tokenizer = models.load_tokenizer(source)
         self.tokens: Tokens = tokenize(self.rows, tokenizer, spec.max_length, key=source.fingerprint)
-        self.network = models.load(
-            source, tokenizer, data.labels, regression=self.regression, seed=spec.seed, head=spec.head
-        )
+        self.network = network_of(spec, data, source, tokenizer)
 
     def prepare(self, spec: RunSpec) -> None:
         """On a copy: methods change what they prepare."""
         shared: dict[int, Any] = {id(self.network.tokenizer): self.network.tokenizer}
         network = copy.deepcopy(self.network, shared)
         torch.manual_seed(spec.seed)
-        start = start_of(spec, network, self.tokens, self.rows, None, regression=self.regression)
+        start = start_of(
+            spec, network, self.tokens, self.rows, None, original=lambda: network, regression=self.regression
+        )
         for method in make(spec.methods):
             method.prepare(start)
 

@@ -23,7 +23,7 @@ from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
 from ftbench.training.memorised import memorised
 from ftbench.training.optim import make_optimizer, mix, parameter_groups, trained
-from ftbench.training.start import start_of
+from ftbench.training.start import network_of, start_of
 from ftbench.training.watch import Control, Split, Watch
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
 
@@ -119,11 +119,17 @@ def _prepare(
 ) -> Training:
     """The model with its seeded head, methods prepared, optimizer made, checkpoint loaded."""
     regression = data.task.kind == "regression"
-    network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed, head=spec.head)
+    network = network_of(spec, data, source, tokenizer)
     network.model.to(place.device)
     methods = catalogue.make(spec.methods)
     train_rows = data.splits["train"]
-    start = start_of(spec, network, tokens, train_rows, place.cache, regression=regression)
+
+    def original() -> models.Backbone:
+        first = models.load(source.origin or source, tokenizer, data.labels, regression=regression, seed=spec.seed)
+        first.model.to(place.device)
+        return first
+
+    start = start_of(spec, network, tokens, train_rows, place.cache, original=original, regression=regression)
     meter.start()
     for number, method in enumerate(methods):
         torch.manual_seed(mix(spec.seed, number, "prepare"))

@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ftbench.methods.method import Batch, Start
+from ftbench.models import backbone as models
 from ftbench.models.backbone import Backbone
+from ftbench.models.locate import Checkpoint
+from ftbench.models.trainable import restrict
 from ftbench.training.batches import Tokens, share
 from ftbench.training.evaluate import EVAL_BATCH
 from ftbench.training.optim import mix
 from ftbench.training.passes import batch_of
-from ftbench.types import Rows, RunSpec
+from ftbench.types import Data, Rows, RunSpec
+from ftbench.types.layers import Layers
+
+
+def network_of(spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any) -> Backbone:
+    """What one run starts from: pretrained weights under its head; without the blocks above that, and with those
+    frozen that the spec leaves out. Raises UsageError for a model that cannot be loaded so."""
+    layers = Layers.parse(spec.layers) if spec.layers else None
+    network = models.load(
+        source,
+        tokenizer,
+        data.labels,
+        regression=data.task.kind == "regression",
+        seed=spec.seed,
+        layers=layers.head if layers else None,
+        head=spec.head,
+    )
+    if layers:
+        restrict(network, layers, frozen_dropout=spec.frozen_dropout)
+    return network
 
 
 def start_of(
-    spec: RunSpec, backbone: Backbone, tokens: Tokens, rows: Rows, cache: Path | None, *, regression: bool
+    spec: RunSpec,
+    backbone: Backbone,
+    tokens: Tokens,
+    rows: Rows,
+    cache: Path | None,
+    *,
+    original: Callable[[], Backbone],
+    regression: bool,
 ) -> Start:
     """``Start`` for one run. Its batches hold the rows in the order of train; their passes have no dropout."""
 
@@ -32,4 +62,4 @@ def start_of(
         digest.update(np.ascontiguousarray(tokens.ids).tobytes())
         return digest.hexdigest()[:24]
 
-    return Start(backbone, spec.steps, len(rows), batches, cache, key)
+    return Start(backbone, spec.steps, len(rows), batches, cache, key, original)

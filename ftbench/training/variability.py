@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from ftbench.analysis.grouping import bin_targets
 from ftbench.analysis.layer_choice import choose
+from ftbench.analysis.probing import draw, probe
 from ftbench.analysis.transferability import companions, correlations
 from ftbench.analysis.variability import Variability, variability
 from ftbench.errors import UsageError
@@ -59,7 +60,9 @@ def measure(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control
             )
             chosen, facts = _choice(found, data.labels)
             table = chosen | table
-        if "probe" in table:
+        scores = _probe(spec, data, features, rows.labels, place) if spec.probe else None
+        if scores is not None:
+            table["probe"] = scores
             measures = {name: values for name, values in table.items() if name in COMPARED}
             facts["spearman"] = correlations(measures, table["probe"])
     meter.record_peak()
@@ -113,6 +116,23 @@ def _choice(found: Variability, names: tuple[str, ...]) -> tuple[dict[str, Array
     return table, facts
 
 
+def _probe(spec: RunSpec, data: Data, features: Features, labels: Array, place: Place) -> Array | None:
+    """Score of a linear probe by layer, by the task's headline metric: fitted to four fifths of each class, scored on the
+    rest; at most ``PROBED`` rows. None where the classes are too small for a fifth."""
+    regression = data.task.kind == "regression"
+    rows, held = draw(labels, PROBED, spec.seed, regression=regression)
+    if not held.any():
+        return None
+    train, scored = (
+        Features(np.asarray(features.hidden[:, some]), labels[some], features.pooling)
+        for some in (rows[~held], rows[held])
+    )
+    found = probe(train, scored, data.task.metrics[0], regression=regression, seeds=(spec.seed,), device=place.device)
+    return found.scores[:, 0]
+
+
+#: most rows that the probe sees
+PROBED = 10_000
 #: what is compared with the probe
 COMPARED = ("nu", "ratio", "vci", "cdnv", "h_score", "logme", "effective_rank", "anisotropy")
 
@@ -129,14 +149,14 @@ def _features(spec: RunSpec, rows: Rows, source: Checkpoint, place: Place) -> tu
         network.model.to(place.device)
         meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
         meter.reset_peak()
-        folder, pooling = place.folder / "features", spec.pooling or "ordinary"
+        folder = place.folder / "features"
         meter.start()
-        made = extract(network, tokens, np.zeros(len(rows)), (pooling,), precision=spec.precision, folder=folder)
+        made = extract(network, tokens, np.zeros(len(rows)), (spec.pooling,), precision=spec.precision, folder=folder)
         meter.stop()
         shutil.rmtree(folder, ignore_errors=True)  # the map stays open
         meter.cost.tokens = int(tokens.lengths.sum())
         _LAST.clear()
-        _LAST[key] = (made[pooling].hidden, tokens.truncated, meter.cost)
+        _LAST[key] = (made[spec.pooling].hidden, tokens.truncated, meter.cost)
     hidden, truncated, cost = _LAST[key]
     return hidden, truncated, dataclasses.replace(cost)
 

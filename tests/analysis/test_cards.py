@@ -53,6 +53,15 @@ def test_it_is_invariant_to_what_its_card_says_and_to_nothing_else(name: str, ch
     assert moved is (change not in COLLAPSE[name].invariant), f"{before} became {after}"
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("name", COLLAPSE)
+def test_no_scale_overflows(name: str, scale: float) -> None:
+    x, labels, other = data()
+    before, after = measure(name, x, labels, other), measure(name, scale * x, labels, other)
+    expected = before if "scaling" in COLLAPSE[name].invariant else before * scale**2
+    assert after == pytest.approx(expected, rel=1e-8)
+
+
 @pytest.mark.parametrize("n", [22, N])
 @pytest.mark.parametrize("name", COLLAPSE)
 def test_it_stays_in_the_range_that_its_card_gives(name: str, n: int) -> None:

@@ -120,7 +120,7 @@ def test_a_layer_is_compared_with_the_one_above_and_a_lone_class_is_left_out() -
     found = companions(Features(hidden, np.append(labels, 5)))
     same = companions(Features(hidden[:, :-1], labels))
     assert all(found[name] == pytest.approx(same[name], rel=1e-9, nan_ok=True) for name in COMPANIONS)
-    cka = linear_cka(Layer(x), Layer(x**2))
+    cka = linear_cka(Layer(x, reference=Layer(x**2)))
     assert found["cka_next"] == pytest.approx([cka, cka, np.nan], nan_ok=True, rel=1e-9)
 
 

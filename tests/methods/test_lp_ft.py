@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.features import HeadInput, head_linears
 from ftbench.methods.lp_ft import LPFT, fit, fold, head_features, set_head, solve
 from ftbench.training.engine import make_batch, optimizer_step
@@ -23,11 +22,6 @@ ORACLE = json.loads((Path(__file__).parents[1] / "oracles" / "lp_ft.json").read_
 GIVEN, EXPECTED = ORACLE["inputs"], ORACLE["outputs"]
 CLOSE = {"rtol": ORACLE["tolerance"]["rtol"], "atol": ORACLE["tolerance"]["atol"]}
 SOLVED = ORACLE["tolerance"]["sweep_W_b"]
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "lp-ft", "ftbench.methods.lp_ft:LPFT")
 
 
 def tensor(recorded: dict[str, Any]) -> Tensor:
@@ -99,7 +93,15 @@ def test_numbers_are_fitted_by_ridge_regression() -> None:
 
 def gradient_of_the_objective(run: Any, data: Any, c: float, regression: bool) -> Tensor:
     """At the head as it is: c * sum of losses + (norm of W on normalised features)^2 / 2, by W."""
-    start = start_of(run.spec, run.backbone, run.tokens, data.splits["train"], None, regression=regression)
+    start = start_of(
+        run.spec,
+        run.backbone,
+        run.tokens,
+        data.splits["train"],
+        None,
+        original=lambda: run.backbone,
+        regression=regression,
+    )
     features, labels = head_features(start)
     batch = make_batch(run, 0, 0, np.arange(len(labels)))
     run.backbone.model.eval()

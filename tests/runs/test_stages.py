@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from ftbench.errors import UsageError
+from ftbench.methods import METHODS
 from ftbench.models.locate import Checkpoint
+from ftbench.runs.able import settle
 from ftbench.runs.recipe import BUCKET_FROM, FLOOR, batching_for, steps_for
 from ftbench.runs.stages import Request, check_joined, parse_arms, plan
 from ftbench.types import Cost, Data, Record, Result, RunSpec
@@ -53,6 +55,36 @@ def test_no_baseline() -> None:
     assert arms("r3f", baseline=False) == ["r3f"]
     assert arms("r3f", "std", baseline=False) == ["r3f", "std"]
     assert arms(baseline=False) == ["std"]
+
+
+def test_all_is_every_method_in_the_tables_order_once() -> None:
+    assert arms("all") == list(METHODS) == arms("all", baseline=False)
+    assert arms("r3f", "all", "r3f:weight=2") == ["std", "r3f", *list(METHODS)[1:2], *list(METHODS)[3:], "r3f:weight=2"]
+    with pytest.raises(UsageError, match="unknown method 'all'"):
+        parse_arms(["all+r3f"], baseline=True)
+
+
+def test_of_all_what_cannot_run_is_left_out_and_said() -> None:
+    found = settle(["all"], baseline=True, axes={}, passes="joined")
+    assert found.left_out.keys() == {"smart", "vat", "freelb"} and len(found.stacks) == len(METHODS) - 3
+    assert "passes apart" in found.left_out["smart"]
+    assert settle(["all"], baseline=True, axes={"steps": [10, 20]}).left_out.keys() == {"std++"}
+    searched = settle(["all"], baseline=True, axes={}, searching=True)
+    assert searched.left_out.keys() == {"std++"} and "give a factor" in searched.left_out["std++"]
+
+
+def test_a_named_arm_that_cannot_run_is_an_error() -> None:
+    with pytest.raises(UsageError, match="--passes joined: method smart needs its passes apart"):
+        settle(["all", "smart"], baseline=True, axes={}, passes="joined")
+    found = settle(["all", "smart"], baseline=True, axes={})
+    with pytest.raises(UsageError, match="not either; no"):
+        found.refuse({"smart": "no", "std": "not either", "vat": "nor this"})
+    assert found.left_out == {"vat": "nor this"}, "vat is there by way of all"
+
+
+def test_std_plus_plus_of_all_has_the_compute_of_r3f(request_of: Callable[..., Request]) -> None:
+    specs = matched(request_of("all"), {name: 2.0 if name == "r3f" else 1.0 for name in METHODS})
+    assert [(s.method, s.steps) for s in specs] == [("std++", 40)]
 
 
 def test_a_default_that_is_spelt_out_is_the_same_arm() -> None:
