@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,14 +84,17 @@ def subsets_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
 
 def _rows(result: Result) -> list[dict[str, Any]]:
     """A row for each layer, from 1."""
-    layers = [result.metrics[f"layer {n}"]["train"] for n in range(1, result.facts["layers"] + 1)]
-    largest = max((m["nu"] for m in layers if m.get("nu") is not None), default=None)
+    layers = [
+        {name: value if value is not None and math.isfinite(value) else None for name, value in found["train"].items()}
+        for found in (result.metrics[f"layer {n}"] for n in range(1, result.facts["layers"] + 1))
+    ]
+    largest = max((value for found in layers if (value := found.get("nu")) is not None), default=None)
     rows = []
     for number, measured in enumerate(layers, start=1):
         row: dict[str, Any] = {"layer": number, **measured}
-        if "nu" in measured:
+        if "nu" in measured:  # infinite (None): a full bar
             row["nu_bar"] = 1.0 if measured["nu"] is None or not largest else measured["nu"] / largest
-            row["rank"] = int(measured["rank"])
+            row["rank"] = int(measured["rank"] or 0)
         row |= {"verdict": result.facts["verdict"], "recommended": result.facts.get("layer") == number}
         rows.append(row)
     return rows
@@ -113,8 +117,12 @@ def _companions(result: Result, rows: Sequence[dict[str, Any]]) -> Table:
         notes.append(f"no more rows than states are wide ({result.facts['width']}): VCI and LogME say little")
     shown: list[dict[str, Any]] = list(rows)
     if correlation:
-        shown.append({"layer": "Spearman", **correlation, "style": "reference"})
-        notes.append("Spearman: rank correlation with the probe, 1 where a measure ranks layers as the probe does")
+        rounded = {name: None if value is None else round(value, 2) for name, value in correlation.items()}
+        shown.append({"layer": "Spearman", **rounded, "style": "reference"})
+        notes.append(
+            f"probe: {result.facts['probe']}, linear, mean over five held-out fifths of the rows; Spearman: rank "
+            "correlation with it, 1 where a measure ranks layers as the probe does"
+        )
     return Table(f"{_about(result)}: companions of nu", columns, tuple(shown), tuple(notes))
 
 

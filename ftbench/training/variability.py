@@ -64,7 +64,7 @@ def measure(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control
         if scores is not None:
             table["probe"] = scores
             measures = {name: values for name, values in table.items() if name in COMPARED}
-            facts["spearman"] = correlations(measures, table["probe"])
+            facts |= {"probe": data.task.metrics[0], "spearman": correlations(measures, scores)}
     meter.record_peak()
     metrics = {
         f"layer {number + 1}": {"train": {name: float(values[number]) for name, values in table.items()}}
@@ -117,22 +117,26 @@ def _choice(found: Variability, names: tuple[str, ...]) -> tuple[dict[str, Array
 
 
 def _probe(spec: RunSpec, data: Data, features: Features, labels: Array, place: Place) -> Array | None:
-    """Score of a linear probe by layer, by the task's headline metric: fitted to four fifths of each class, scored on the
-    rest; at most ``PROBED`` rows. None where the classes are too small for a fifth."""
+    """Score of a linear probe by layer, by the task's headline metric: the mean over ``SPLITS`` draws of a fifth of
+    each class that is scored and chooses nothing, of at most ``PROBED`` rows. None where classes are too small.
+    """
     regression = data.task.kind == "regression"
-    rows, held = draw(labels, PROBED, spec.seed, regression=regression)
-    if not held.any():
-        return None
-    train, scored = (
-        Features(np.asarray(features.hidden[:, some]), labels[some], features.pooling)
-        for some in (rows[~held], rows[held])
-    )
-    found = probe(train, scored, data.task.metrics[0], regression=regression, seeds=(spec.seed,), device=place.device)
-    return found.scores[:, 0]
+    scores = []
+    for seed in range(spec.seed * SPLITS, (spec.seed + 1) * SPLITS):
+        rows, held = draw(labels, PROBED, seed, regression=regression)
+        if not held.any():
+            return None
+        train, scored = (
+            Features(np.asarray(features.hidden[:, some]), labels[some], features.pooling)
+            for some in (rows[~held], rows[held])
+        )
+        found = probe(train, scored, data.task.metrics[0], regression=regression, seeds=(seed,), device=place.device)
+        scores.append(found.scores[:, 0])
+    return np.asarray(np.mean(scores, axis=0))
 
 
-#: most rows that the probe sees
-PROBED = 10_000
+#: most rows that the probe sees, and over how many splits of them its score is a mean
+PROBED, SPLITS = 10_000, 5
 #: what is compared with the probe
 COMPARED = ("nu", "ratio", "vci", "cdnv", "h_score", "logme", "effective_rank", "anisotropy")
 
