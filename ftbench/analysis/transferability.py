@@ -111,7 +111,7 @@ def vci(moments: Moments) -> float:
     good = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0)
     if not rank or not good.any():
         return 1.0
-    return float(1 - ((a @ axes[:, good]) ** 2 / values[good]).sum() / rank)
+    return max(0.0, float(1 - ((a @ axes[:, good]) ** 2 / values[good]).sum() / rank))
 
 
 def cdnv(moments: Moments) -> float:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, download, finetune, predict, probe, report, validate
+from ftbench.cli import catalog, download, finetune, predict, probe, report, validate, variability
 from ftbench.errors import FtbenchError, UsageError, explain
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.command("finetune")(finetune.finetune)
 app.command("probe")(probe.probe)
+app.command("variability")(variability.variability)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("validate")(validate.validate)

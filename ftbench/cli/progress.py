@@ -119,6 +119,8 @@ def what(spec: RunSpec) -> str:
     """A run in a few words: ``r3f seed 0``, ``references``, ``r3f seed 0 after sst2, probed``."""
     if spec.kind == "reference":
         return "references"
+    if spec.kind == "variability":
+        return "layers"
     if spec.is_trial:
         return f"{spec.method} lr {spec.lr:g}, trial"
     if spec.kind == "probe" and not spec.parents:
@@ -133,7 +135,9 @@ def outcome(record: Record, *, skipped: bool) -> str:
     if result.status != "ok":
         return f"{spec.task} {what(spec)}: {result.status}: {result.error}"
     headline = result.facts["headline"]
-    if spec.kind == "reference":
+    if spec.kind == "variability":
+        scores = f"{result.facts['rows']['train']:,} rows: {result.facts['reason']}"
+    elif spec.kind == "reference":
         scores = ", ".join(f"{name} {result.score(headline, name):.3f}" for name in result.metrics)
     else:
         scores = f"{headline} {result.score(headline):.3f}"

@@ -31,6 +31,7 @@ WORK = {
     "finetune": "ftbench.training.run:finetune",
     "reference": "ftbench.training.reference:reference",
     "probe": "ftbench.training.probe:probe",
+    "variability": "ftbench.training.variability:measure",
 }
 POLL_SECONDS = 1.0
 

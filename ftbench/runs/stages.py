@@ -140,7 +140,7 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
     """
     fields = {"batch_size": BATCH_SIZE, "lr": lr_for(model.width), **request.fixed, **chosen}
     fields.setdefault("train_size", data.task.default_train_size)
-    rows = _train_rows(data, fields)
+    rows = train_rows(data, fields)
     fields["steps"] = steps_for(
         rows, fields["batch_size"], epochs=fields.pop("epochs", None), steps=fields.pop("steps", None)
     )
@@ -155,7 +155,7 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
     return {"kind": "finetune", **identity(data, model), **fields}
 
 
-def _train_rows(data: Data, fields: Mapping[str, Any]) -> int:
+def train_rows(data: Data, fields: Mapping[str, Any]) -> int:
     """How many rows are trained on; refuses sizes and fractions that the task cannot give."""
     asked: dict[str, Any] = {name: fields[name] for name in DRAWN if name in fields}
     RunSpec(kind="reference", task=data.task.name, data="", weights="", **asked)  # refuses what no run can have
@@ -183,8 +183,8 @@ def references(request: Request) -> list[RunSpec]:
     specs: list[RunSpec] = []
     for base, data_seed in itertools.product(_settings(request), request.data_seeds):
         fields = {**{k: base[k] for k in kept if k in base}, "engine_revision": base["engine_revision"]}
-        identity = {k: base[k] for k in ("task", "source", "task_revision", "data", "model", "weights")}
-        specs.append(RunSpec(kind="reference", **identity, **fields, data_seed=draw(base, data_seed)))
+        about = {k: base[k] for k in ("task", "source", "task_revision", "data", "model", "weights")}
+        specs.append(RunSpec(kind="reference", **about, **fields, data_seed=draw(base, data_seed)))
     return list({spec.id: spec for spec in specs}.values())
 
 

@@ -62,7 +62,7 @@ class Store:
         """Where the run lives. An id that is there under another name is found too."""
         task = self.root / slug(spec.task)
         known = sorted(task.glob(f"*-{spec.id}"))
-        arm = spec.kind if spec.kind == "reference" else spec.method
+        arm = spec.kind if spec.kind in ("reference", "variability") else spec.method
         return known[0] if known else task / f"{slug(arm)}-seed{spec.seed}-{spec.id}"
 
     def find(self, spec: RunSpec) -> Record | None:

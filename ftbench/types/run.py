@@ -70,7 +70,7 @@ class RunSpec:
     frozen_dropout: whether what lies below the lowest tuned block drops as in plain fine-tuning, or not at all
     """
 
-    kind: Literal["finetune", "reference", "probe"]
+    kind: Literal["finetune", "reference", "probe", "variability"]
     task: str
     data: str
     weights: str
@@ -109,6 +109,13 @@ class RunSpec:
     repeats: int = _since(0)
     layers: str = _since("")
     frozen_dropout: bool = _since(False)
+    # layers measured without training; see analysis.variability
+    bins: int | None = _since(None)
+    permutations: int = _since(0)
+    resamples: int = _since(0)
+    weighting: Literal["class", "sample"] = _since("class")
+    dtype: Literal["fp64", "paper"] = _since("fp64")
+    probe: bool = _since(False)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -207,6 +214,11 @@ def _check(spec: RunSpec) -> None:
         ("head", spec.head in ("fresh", "kept"), "fresh or kept"),
         ("pooling", spec.pooling in ("mean", "ordinary", "cls", "last"), "mean, ordinary, cls or last"),
         ("repeats", spec.repeats >= (spec.kind == "probe"), "at least 1"),
+        ("bins", spec.bins is None or spec.bins == 0 or spec.bins >= 2, "at least 2, or 0 for none"),
+        ("permutations", spec.permutations == 0 or spec.permutations >= 19, "at least 19, to tell signal from chance"),
+        ("resamples", spec.resamples >= 0, "0 or more"),
+        ("weighting", spec.weighting in ("class", "sample"), "class or sample"),
+        ("dtype", spec.dtype in ("fp64", "paper"), "fp64 or paper"),
     ]
     if spec.layers:
         Layers.parse(spec.layers)
