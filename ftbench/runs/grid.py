@@ -178,6 +178,7 @@ class Grid:
 
     def _do(self, spec: RunSpec) -> Record:
         import torch
+        from threadpoolctl import threadpool_limits
 
         from ftbench.runs.environment import environment
         from ftbench.training.precision import choose_device
@@ -187,6 +188,7 @@ class Grid:
         device = choose_device(self.options.device)
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
+            threadpool_limits(self.options.threads)  # NumPy's and SciPy's too
         place = Place(self.store.folder(spec), device, self.options.cache, self.options.prefix_cache)
         control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
         work = import_object(WORK[spec.kind], "run")
