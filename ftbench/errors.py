@@ -18,9 +18,9 @@ _DISK = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again, nothing is lost",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again, nothing is lost",
     errno.EFBIG: "the file would be larger than allowed here; nothing is lost",
-    errno.EACCES: "permission denied: choose another --output-dir",
-    errno.EPERM: "permission denied: choose another --output-dir",
-    errno.EROFS: "the file system is read-only: choose another --output-dir",
+    errno.EACCES: "permission denied: choose another place with -o",
+    errno.EPERM: "permission denied: choose another place with -o",
+    errno.EROFS: "the file system is read-only: choose another place with -o",
 }
 
 

@@ -7,6 +7,7 @@ tiny_folder    the same rows as a folder with train.csv and validation.csv (colu
 make_spec      (data, model folder, **fields) -> RunSpec
 finetune_tiny  (data, model folder, run folder, methods, control, **fields) -> Outcome: one call of ``finetune``
 training_of    (data, model folder, folder, methods, **fields) -> Training: what ``engine.train`` takes
+run_of         methods -> Outcome of ``tests.outcomes.RECIPE`` on tiny_data(32, 16); made once for all tests
 
 Every test runs on one thread, with ``FTBENCH_HOME`` in a temporary folder and the hub switched off.
 """
@@ -318,3 +319,21 @@ def training_of() -> Callable[..., Any]:
         return run._prepare(spec, data, source, tokenizer, tokens["train"], place, Meter(Cost(), place.device))
 
     return prepare
+
+
+@pytest.fixture(scope="session")
+def run_of(
+    tiny_model: Path, finetune_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Any]:
+    """``run_of("r3f+llrd")``: a finished run, with accumulation; made once, so leave its weights alone."""
+    from tests.outcomes import RECIPE
+
+    made: dict[str, Any] = {}
+
+    def outcome(methods: str) -> Any:
+        if methods not in made:
+            folder = tmp_path_factory.mktemp("run")
+            made[methods] = finetune_tiny(tiny_data_of(32, 16, 2), tiny_model, folder, methods, **RECIPE)
+        return made[methods]
+
+    return outcome

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, download, finetune, predict, report, validate
+from ftbench.cli import catalog, download, finetune, predict, probe, report, validate, variability
 from ftbench.errors import FtbenchError, UsageError, explain
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
@@ -32,6 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("finetune")(finetune.finetune)
+app.command("probe")(probe.probe)
+app.command("variability")(variability.variability)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("validate")(validate.validate)
@@ -60,6 +62,7 @@ def main() -> None:
     sys.argv[1:] = [_with_dashes(argument) for argument in sys.argv[1:]]
     try:
         logging.basicConfig(level=_log_level(), format="%(levelname)s %(message)s")
+        logging.getLogger("huggingface_hub").propagate = False  # it prints for itself: once is enough
         try:
             app()
         finally:

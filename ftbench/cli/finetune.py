@@ -14,6 +14,14 @@ METHOD_HELP = (
     "A method, with fields after a colon: r3f:weight=0.5,eps=1e-3. A + stacks methods into one arm. Repeat for "
     "more arms; std runs beside them. `all` is every method at its defaults; `ftbench list methods` shows them."
 )
+TUNE_HELP = (
+    "What is tuned in the chosen layers: full, bitfit, lora or adapter, with fields as in lora:rank=16. It is the "
+    "method of that name, put before every arm. Repeat for several [full]."
+)
+LAYERS_HELP = (
+    "Which layers are tuned, counted from 1: BOTTOM:TOP:HEAD (2:4:4; layers above the head are not loaded), top:3 or "
+    "all; a comma list is an axis [all]."
+)
 SEARCH_HELP = (
     "Values to choose from on a slice of train: weight=0.1,1 (of each method that has the field), r3f:weight=0.1,1, "
     "lr=2e-5,1e-4 (of the recipe; lr alone, or not said, is searched around its default). Repeat for more."
@@ -35,6 +43,8 @@ def finetune(
         ),
     ] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help=METHOD_HELP, rich_help_panel=WHAT)] = None,
+    tune: Annotated[list[str] | None, typer.Option("--tune", help=TUNE_HELP, rich_help_panel=WHAT)] = None,
+    layers: Annotated[str | None, typer.Option("--layers", help=LAYERS_HELP, rich_help_panel=WHAT)] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.", rich_help_panel=WHAT),
@@ -126,6 +136,14 @@ def finetune(
             rich_help_panel=RECIPE,
         ),
     ] = "fresh",
+    frozen_dropout: Annotated[
+        bool,
+        typer.Option(
+            "--frozen-dropout",
+            help="Dropout below the lowest tuned layer too, as in released code.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = False,
     warmup: Annotated[
         float, typer.Option(help="Share of the steps with rising learning rate.", rich_help_panel=RECIPE)
     ] = 0.1,
@@ -144,7 +162,11 @@ def finetune(
     output_dir: flags.OutputDir = Path("runs"),
     save_model: Annotated[
         str | None,
-        typer.Option(help="Keep weights of each arm's best or median seed, or of all.", rich_help_panel=OUTPUT),
+        typer.Option(
+            help="Keep weights of each arm's best or median seed, or of all. Plain transformers loads them, but for "
+            "adapters, which ftbench predict alone can use.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Do not run std beside other methods.", rich_help_panel=OUTPUT)
@@ -159,6 +181,13 @@ def finetune(
     checkpoint_every: Annotated[
         int, typer.Option(help="Steps between checkpoints; 0: about once a minute.", min=0, rich_help_panel=MACHINE)
     ] = 0,
+    prefix_cache: Annotated[
+        str,
+        typer.Option(
+            help="auto, on or off: compute what enters the lowest tuned layer once for every row, and train from that.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
     json: flags.Json = False,
 ) -> None:
@@ -181,6 +210,8 @@ def finetune(
 
         ftbench finetune --task mrpc,rte --method r3f --data-dir glue_data
 
+        ftbench finetune --method r3f --tune lora --layers top:3
+
         ftbench finetune --method all --seeds 0-4
 
         ftbench finetune --method r3f --search weight=0.1,0.5,1,5 --budget 8
@@ -193,6 +224,7 @@ def finetune(
             "batch_size": flags.parse_axis(batch_size, int, "--batch-size", "a whole number above 0"),
             "train_size": flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all"),
             "imbalance": flags.parse_axis(imbalance, float, "--imbalance", "a fraction such as 0.1"),
+            "layers": flags.parse_axis(layers, str, "--layers", ""),
             "label_noise": flags.parse_axis(label_noise, float, "--label-noise", "a share such as 0.2"),
         }
     )
@@ -202,6 +234,7 @@ def finetune(
         "batching": batching and flags.one_of(batching, ("random", "bucket"), "batching"),
         "head": flags.one_of(head, ("fresh", "kept"), "head"),
         "passes": flags.one_of(passes, ("separate", "joined"), "passes"),
+        "frozen_dropout": frozen_dropout or None,
         "warmup": warmup, "weight_decay": weight_decay, "clip": clip, "evaluations": evaluations, "limit": limit,
     })  # fmt: skip
     if save_model is not None:
@@ -220,6 +253,7 @@ def finetune(
         models=flags.flatten(model) or ["minilm"],
         revision=revision,
         methods=list(method or []),
+        tune=list(tune or []),
         baseline=not no_baseline,
         references=not no_references,
         seeds=flags.parse_seeds(seeds, "--seeds"),
@@ -232,6 +266,7 @@ def finetune(
     failed = run_study(
         ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed,
         save_model=save_model, checkpoint_every=checkpoint_every, quiet=quiet, as_json=json,
+        prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache"),
     )  # fmt: skip
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)

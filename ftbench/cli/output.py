@@ -1,4 +1,4 @@
-"""Records to stdout: a table for people, JSON for scripts."""
+"""What commands say: records as a table for people or JSON for scripts, and a data set in a line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ftbench.reporting.layers import layer_tables, layers_table, subsets_table
 from ftbench.reporting.render import render
 from ftbench.reporting.scores import scores_table
 from ftbench.reporting.searches import reported, search_table
@@ -14,7 +15,7 @@ from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
 from ftbench.reporting.variance import variance_table
 from ftbench.runs.files import plain
-from ftbench.types import Record, Search
+from ftbench.types import Data, Record, Search, Table
 
 
 def print_records(
@@ -22,13 +23,16 @@ def print_records(
 ) -> None:
     """The tables of the records; ``json`` adds each run with all its scores and each search with all its trials,
     ``csv`` has the first table only."""
-    shown_runs = reported(records)
+    layers = [r for r in records if r.result.spec.kind == "variability"]
+    runs = [r for r in records if r.result.spec.kind != "variability"]
+    shown_runs = reported(runs)
     tables = {
-        "table": runs_table(records, searches, selection=selection),
+        "table": runs_table(runs, searches, selection=selection) if runs or not layers else None,
         "search": search_table(searches),
         "scores": scores_table(shown_runs, selection=selection),
         "sensitivity": sensitivity_table(shown_runs, selection=selection),
         "spread": variance_table(shown_runs, selection=selection),
+        **_of_layers([record for record in layers if record.result.status == "ok"], form),
     }
     if form == "json":
         shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}
@@ -37,6 +41,34 @@ def print_records(
         return
     wanted = [table for table in tables.values() if table][: 1 if form == "csv" else None]
     print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))
+
+
+def _of_layers(records: Sequence[Record], form: str) -> dict[str, Table | None]:
+    """Measures by layer: one long table for scripts; for people tables for each run, but one for all subsets."""
+    if not records:
+        return {}
+    from ftbench.runs.variability import compare_subsets
+
+    subsets = compare_subsets(records)
+    if form in ("csv", "json"):
+        tables: dict[str, Table | None] = {"layers": layers_table(records)}
+    else:
+        inside = {row["id"] for row in subsets}
+        full = [record for record in records if record.result.spec.id not in inside]
+        tables = {f"layers {number}": table for number, table in enumerate(layer_tables(full))}
+    return {**tables, "subsets": subsets_table(subsets)}
+
+
+def row_counts(data: Data) -> str:
+    """``480 train, 120 validation rows``."""
+    return ", ".join(f"{len(rows):,} {split}" for split, rows in data.splits.items()) + " rows"
+
+
+def describe_data(data: Data) -> str:
+    """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
+    names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
+    kind = f"{len(data.labels)} classes: {names}" if names else "a regression"
+    return f"{data.task.name}: {row_counts(data)}; {kind}"
 
 
 def describe(record: Record) -> dict[str, Any]:

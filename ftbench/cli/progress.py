@@ -92,7 +92,7 @@ class Display(Lines):
         self._score, self._began = "", (time.monotonic(), -1)
         if self.steps is not None:
             self.progress.remove_task(self.steps)
-        name = f"{spec.task} {'references' if spec.kind == 'reference' else f'{spec.method} seed {spec.seed}'}"
+        name = f"{spec.task} {what(spec)}"
         self.steps = self.progress.add_task(name.replace("[", "\\["), total=None, about="loading")
 
     def finished(self, record: Record, *, skipped: bool) -> None:
@@ -115,20 +115,33 @@ class Display(Lines):
         self._score = f"{metric} {value:.3f} "
 
 
+def what(spec: RunSpec) -> str:
+    """A run in a few words: ``r3f seed 0``, ``references``, ``r3f seed 0 after sst2, probed``."""
+    if spec.kind == "reference":
+        return "references"
+    if spec.kind == "variability":
+        return "layers"
+    if spec.is_trial:
+        return f"{spec.method} lr {spec.lr:g}, trial"
+    if spec.kind == "probe" and not spec.parents:
+        return f"{spec.encoder or 'pretrained'} encoder, probed"
+    before = f" after {spec.encoder}" if spec.encoder else ""
+    return f"{spec.method} seed {spec.seed}{before}{', probed' if spec.kind == 'probe' else ''}"
+
+
 def outcome(record: Record, *, skipped: bool) -> str:
     """``news-topic r3f seed 0: accuracy 0.823 (21 s)``."""
     result, spec = record.result, record.result.spec
-    what = "references" if spec.kind == "reference" else f"{spec.method} seed {spec.seed}"
-    if spec.is_trial:
-        what = f"{spec.method} lr {spec.lr:g}, trial"
     if result.status != "ok":
-        return f"{spec.task} {what}: {result.status}: {result.error}"
+        return f"{spec.task} {what(spec)}: {result.status}: {result.error}"
     headline = result.facts["headline"]
-    if spec.kind == "reference":
+    if spec.kind == "variability":
+        scores = f"{result.facts['rows']['train']:,} rows: {result.facts['reason']}"
+    elif spec.kind == "reference":
         scores = ", ".join(f"{name} {result.score(headline, name):.3f}" for name in result.metrics)
     else:
         scores = f"{headline} {result.score(headline):.3f}"
         if spec.is_trial:  # the validation score is not for looking at
             chosen_by = result.score(headline, split="selection")
             scores = f"{headline} {chosen_by:.3f} on the slice"
-    return f"{spec.task} {what}: {scores} ({'done before' if skipped else f'{record.cost.wall_seconds:.0f} s'})"
+    return f"{spec.task} {what(spec)}: {scores} ({'done before' if skipped else f'{record.cost.wall_seconds:.0f} s'})"

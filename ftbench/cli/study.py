@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ftbench.cli.options import cache_folder
-from ftbench.cli.output import print_records
+from ftbench.cli.output import describe_data, print_records
 from ftbench.cli.progress import Display, Lines
 from ftbench.errors import Interrupted, UsageError
-from ftbench.models.locate import locate
+from ftbench.models.locate import Checkpoint, locate
 from ftbench.runs.able import Arms, settle
 from ftbench.runs.grid import Grid, Options
 from ftbench.runs.signals import stop_on_signals
@@ -40,6 +41,7 @@ class Ask:
     data_seeds: Sequence[int]
     axes: Mapping[str, Sequence[Any]]
     fixed: Mapping[str, Any]
+    tune: Sequence[str] = ()
     search: Sequence[str] = ()
     budget: int | None = None
 
@@ -53,8 +55,10 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         raise UsageError("--budget is for a search: say what to vary, as in --search lr=2e-5,1e-4")
     arms = settle(
         ask.methods, baseline=ask.baseline, axes=ask.axes, passes=ask.fixed.get("passes", "separate"),
-        searching=bool(ask.search),
+        searching=bool(ask.search), tune=ask.tune,
     )  # fmt: skip
+    if ask.fixed.get("frozen_dropout") and "layers" not in ask.axes:
+        raise UsageError("--frozen-dropout says what frozen layers do: choose layers, as in --layers top:3")
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
@@ -71,13 +75,6 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         references=ask.references,
     )
     return request, arms
-
-
-def describe_data(data: Data) -> str:
-    """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
-    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
-    return f"{data.task.name}: {rows} rows; " + (f"{len(data.labels)} classes: {names}" if names else "a regression")
 
 
 def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
@@ -106,6 +103,27 @@ def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
     return request, study
 
 
+@contextlib.contextmanager
+def attended(
+    store: Store, data: Iterable[Data], models: Iterable[Checkpoint], options: Options, *, quiet: bool
+) -> Iterator[Grid]:
+    """A grid that shows its progress on stderr and stops at a signal; what was finished by then is said."""
+    display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
+    with display, stop_on_signals(display.message) as should_stop:
+        grid = Grid(
+            store,
+            {one.fingerprint: one for one in data},
+            {one.fingerprint: one for one in models},
+            display,
+            replace(options, should_stop=should_stop),
+        )
+        try:
+            yield grid
+        except Interrupted:
+            display.message(f"finished runs: {len(grid.records)}, in {store.root}")
+            raise
+
+
 def run_study(
     ask: Ask,
     output_dir: Path,
@@ -116,38 +134,30 @@ def run_study(
     retry_failed: bool,
     save_model: str | None,
     checkpoint_every: int,
+    prefix_cache: str,
     quiet: bool,
     as_json: bool,
 ) -> int:
     """Does the study and prints its table. Returns how many runs failed. Raises what ``Grid.run`` raises."""
     store = Store(output_dir)
+    if prefix_cache == "on" and ("layers" not in ask.axes or ask.fixed.get("frozen_dropout")):
+        raise UsageError("--prefix-cache on: expected frozen layers without dropout, as in --layers top:3")
     request, study = settled(ask, store, quiet=quiet)
-    display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
-    with display, stop_on_signals(display.message) as should_stop:
-        options = Options(
-            device=device,
-            threads=threads,
-            cache=cache_folder(),
-            force=force,
-            retry_failed=retry_failed,
-            keep_model=save_model is not None,
-            checkpoint_every=checkpoint_every,
-            should_stop=should_stop,
-        )
-        grid = Grid(
-            store,
-            {data.fingerprint: data for data in request.data},
-            {model.fingerprint: model for model in request.models},
-            display,
-            options,
-        )
+    options = Options(
+        device=device,
+        threads=threads,
+        cache=cache_folder(),
+        force=force,
+        retry_failed=retry_failed,
+        keep_model=save_model is not None,
+        checkpoint_every=checkpoint_every,
+        prefix_cache=prefix_cache,
+    )
+    with attended(store, request.data, request.models, options, quiet=quiet) as grid:
         try:
             grid.run(study.stages)
             if save_model:
                 grid.keep_models(save_model)
-        except Interrupted:
-            display.message(f"finished runs: {len(grid.records)}, in {output_dir}")
-            raise
         finally:
             searches = study.keep_answers(store, grid.records)
     print_records(grid.records, searches, form="json" if as_json else "rich")

@@ -16,18 +16,39 @@ if TYPE_CHECKING:
 
 
 def validate(
-    file: Annotated[str, typer.Argument(help="Your table, folder or task file; hub:ORG/NAME; or a task's name.")],
-    text: Annotated[list[str] | None, typer.Option(help="Text column; twice, or A,B, for pairs.")] = None,
-    label: Annotated[str, typer.Option(help="Label column.")] = "label",
-    kind: Annotated[str, typer.Option(help="classification or regression.")] = "classification",
-    encoding: Annotated[str, typer.Option(help="A CSV's encoding [UTF-8 or UTF-16].")] = "",
-    data_dir: Annotated[str | None, typer.Option(help="Folder of downloaded data sets, for a task's name.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model whose tokens are counted.")] = "minilm",
-    max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.", min=4)] = 128,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Your table, folder or task file; hub:ORG/NAME; or a task's name.")
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of the texts; twice, or A,B, for pairs [text, sentence, review ... if there is one such]."
+        ),
+    ] = None,
+    label: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    kind: Annotated[
+        str, typer.Option(help="classification, or regression where labels are numbers to predict.")
+    ] = "classification",
+    encoding: Annotated[
+        str, typer.Option(help="Encoding of a CSV, such as cp1252 [UTF-8, or UTF-16 where the file says so].")
+    ] = "",
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Where FILE is a task's name: the folder with its download, such as glue_data [the hub]."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model whose tokens are counted: minilm, a folder or a hub id.")
+    ] = "minilm",
+    max_length: Annotated[
+        int,
+        typer.Option(help="Tokens of a row that training would keep; what is longer is cut, and counted here.", min=4),
+    ] = 128,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")] = False,
 ) -> None:
-    """Check a data set: rows, label balance, lengths against the limit, duplicates, leaks, doubtful labels.
+    """Check a data set before training on it; nothing is trained or written.
 
+    Shows rows, the balance of the labels, lengths in tokens and how many rows would be cut; warns (!) of repeated
+    texts, of texts that are in train and in validation, of doubtful labels, and says (-) what was done to the rows.
     Exits with 2 when the data cannot be used, with 0 when it can, whatever the warnings.
 
     Examples:
@@ -61,17 +82,19 @@ def _plain(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]]
         "kind": data.task.kind,
         "labels": list(data.labels),
         "splits": {name: {**counts, "tokens": lengths[name]} for name, counts in found.splits.items()},
-        "warnings": [*_cut(lengths), *found.warnings],
+        "warnings": _warnings(found, lengths),
         "notes": list(data.notes),
     }
 
 
-def _cut(lengths: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return [
-        f"{name}: {found['cut']:,} rows are longer than {found['limit']} tokens and would be cut (--max-length)"
-        for name, found in lengths.items()
-        if found["cut"]
+def _warnings(found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> list[str]:
+    cut = [
+        f"{name}: {tokens['cut']:,} of {found.splits[name]['rows']:,} rows would be cut to {tokens['limit']} tokens "
+        "(--max-length)"
+        for name, tokens in lengths.items()
+        if tokens["cut"]
     ]
+    return [*cut, *found.warnings]
 
 
 def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> None:
@@ -86,8 +109,13 @@ def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]])
         grid.add_column(name, justify="right")
     for what in ("rows", "words_median", "words_max", "empty", "duplicates"):
         grid.add_row(what.replace("_", ", "), *(f"{found.splits[name][what]:,}" for name in names))
-    for what in ("median", "p95", "max", "cut"):
-        grid.add_row(f"tokens, {what}", *(f"{lengths[name][what]:,}" for name in names))
+    for what, title in (
+        ("median", "tokens, median"),
+        ("p95", "tokens, p95"),
+        ("max", "tokens, max"),
+        ("cut", "rows cut"),
+    ):
+        grid.add_row(title, *(f"{lengths[name][what]:,}" for name in names))
     for label in data.labels:
         counts = [found.splits[name]["labels"][label] for name in names]
         shares = [count / found.splits[name]["rows"] for name, count in zip(names, counts, strict=True)]
@@ -98,9 +126,10 @@ def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]])
         for what in ("min", "mean", "max"):
             grid.add_row(f"target, {what}", *(f"{found.splits[name]['target'][what]:g}" for name in names))
     console.print(grid)
-    for warning in (*_cut(lengths), *found.warnings):
+    warnings = _warnings(found, lengths)
+    for warning in warnings:
         console.print(f"! {warning}", soft_wrap=True)
     for note in data.notes:
         console.print(f"- {note}", soft_wrap=True)
-    if not found.warnings and not _cut(lengths):
+    if not warnings:
         console.print("Nothing to worry about.")

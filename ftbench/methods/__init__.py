@@ -7,6 +7,7 @@ not import torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -46,6 +47,8 @@ METHODS = {
     "child-tuning": "ftbench.methods.child_tuning:ChildTuning",
     "freeze": "ftbench.methods.freeze:Freeze",
     "bitfit": "ftbench.methods.bitfit:BitFit",
+    "lora": "ftbench.methods.lora:LoRA",
+    "adapter": "ftbench.methods.adapter:Adapter",
     "sam": "ftbench.methods.sam:SAM",
     "asam": "ftbench.methods.sam:ASAM",
     "ema": "ftbench.methods.ema:EMA",
@@ -69,7 +72,7 @@ def method_class(name: str) -> type[Method]:
 
     Raises UsageError with the nearest name, and for a path that is no method.
     """
-    path = name if _is_path(name) else find({**_entry_points(), **METHODS}, name, "method")
+    path = name if _is_path(name) else METHODS.get(name) or find({**_entry_points(), **METHODS}, name, "method")
     if path not in METHODS.values() and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # where `python -m` would look too
     found = import_object(path, "method")
@@ -82,6 +85,11 @@ def _is_path(name: str) -> bool:
     return ":" in name
 
 
+def _known(name: str) -> bool:
+    return name in METHODS or name in ALIASES or name in _entry_points()
+
+
+@functools.cache
 def _entry_points() -> dict[str, str]:
     """Methods of other installed packages, by name."""
     return {point.name: point.value for point in importlib.metadata.entry_points(group="ftbench.methods")}
@@ -130,19 +138,28 @@ def _parse(call: str) -> tuple[str, dict[str, str]]:
     """Name and fields of one method; an alias becomes what it stands for."""
     module, _, rest = call.partition(":")
     own_name, _, own_fields = rest.partition(":")
-    if own_name.isidentifier() and module not in {**METHODS, **ALIASES, **_entry_points()}:
+    if own_name.isidentifier() and not _known(module):
         return f"{module}:{own_name}", parse_call(f"own:{own_fields}")[1] if own_fields else {}
     name, given = parse_call(call)
     if name in ALIASES:
         name, own = parse_call(ALIASES[name])
         given = {**own, **given}
-    else:
+    elif name not in METHODS:
         find({**METHODS, **ALIASES, **_entry_points()}, name, "method")
     return name, given
 
 
 def _require_stackable(text: str, methods: Sequence[Method]) -> None:
-    """At most one method of a stack owns the backward pass, then without terms of others; at most one the gradient."""
+    """At most one method of a stack chooses what is tuned, and then before all others; at most one owns the backward
+    pass, then without terms of others; at most one the gradient."""
+    tuning = [method.name for method in methods if method.tunes]
+    if len(tuning) > 1:
+        raise UsageError(f"'{text}': {' and '.join(tuning)} do not stack: each chooses which parameters are tuned")
+    if tuning and not methods[0].tunes:
+        rest = "+".join(method.name for method in methods if not method.tunes)
+        raise UsageError(
+            f"'{text}': {tuning[0]} chooses which parameters are tuned, so it comes first: {tuning[0]}+{rest}"
+        )
     for owns, what in (("owns_backward", "backward pass"), ("owns_gradients", "gradient of the step")):
         owners = [method.name for method in methods if getattr(method, owns)]
         if len(owners) > 1:

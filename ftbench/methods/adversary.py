@@ -1,15 +1,14 @@
-"""What the adversarial methods share: a perturbation of the word embeddings with a gradient of its own, one-sided
-divergences, and passes with other weights."""
+"""What the adversarial methods share: a perturbation of the word embeddings with a gradient of its own, and
+one-sided divergences."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ftbench.methods.method import Batch, Dropout, View
 from ftbench.models.backbone import Out
@@ -72,20 +71,3 @@ class Perturbation:
             (gradient,) = torch.autograd.grad(loss(out), self.delta)
         self.delta = self.delta.detach()
         return self.delta, gradient
-
-
-@contextlib.contextmanager
-def holding(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within: passes of ``model`` use the tensors ``weights``, by a parameter's name, in the parameters' place.
-
-    The parameters are put aside, not written to: graphs that hold them stay good, and so do autocast's copies.
-    """
-    other = {id(parameter): weights[name] for name, parameter in model.named_parameters() if name in weights}
-    places = [(m, key, p) for m in model.modules() for key, p in m._parameters.items() if id(p) in other]
-    for module, key, parameter in places:
-        module._parameters[key] = other[id(parameter)]  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for module, key, parameter in places:
-            module._parameters[key] = parameter

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ftbench.errors import FtbenchError, UsageError
+from ftbench.errors import FtbenchError
 from ftbench.methods.method import Group, Method, Start
 
 
@@ -34,10 +34,10 @@ class BitFit(Method):
     cite: ClassVar[str] = "Ben Zaken et al. 2022, arXiv 2106.10199"
     cost: ClassVar[str] = "1 forward, 1 backward without the matrices' gradients"
     no_neutral: ClassVar[str] = "the matrices of the base model are frozen at every setting"
+    tunes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"bitfit:lr={self.lr:g}: expected more than 0")
+        self.require("lr", 0 < self.lr < float("inf"), "more than 0")
 
     def prepare(self, start: Start) -> None:
         """Raises FtbenchError for a base model without biases."""

@@ -27,7 +27,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.features import HeadInput, at_token, reader_of
 from ftbench.methods.method import Batch, Method, Start, Term
 from ftbench.models.backbone import Backbone, Out
@@ -50,10 +49,8 @@ class BSS(Method):
     batch_coupled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise UsageError(f"{self.name}:weight={self.weight:g}: expected 0 or more")
-        if self.k < 1:
-            raise UsageError(f"{self.name}:k={self.k}: expected 1 or more")
+        self.require_nonnegative("weight")
+        self.require("k", self.k >= 1, "1 or more")
 
     def prepare(self, start: Start) -> None:
         self._read = reader_of(start.backbone, next(start.batches()).inputs, "top", "cls")

@@ -36,7 +36,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ftbench.errors import FtbenchError, UsageError
+from ftbench.errors import FtbenchError
 from ftbench.methods.frozen import AgainstPretrained
 from ftbench.methods.method import Batch, Group, Start, Term
 from ftbench.models.backbone import Out
@@ -59,10 +59,8 @@ class CapcortI(AgainstPretrained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.calibrated < float("inf"):
-            raise UsageError(f"{self.name}:calibrated={self.calibrated:g}: expected 0 or more")
-        if self.calibrated and self.weight != 1.0:
-            raise UsageError(f"{self.name}:calibrated={self.calibrated:g}: expected no weight beside it")
+        self.require_nonnegative("calibrated")
+        self.require("calibrated", not self.calibrated or self.weight == 1.0, "no weight beside it")
 
     def prepare(self, start: Start) -> None:
         super().prepare(start)
@@ -105,10 +103,8 @@ class CapcortMLP(CapcortI):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 0:
-            raise UsageError(f"{self.name}:width={self.width}: expected 0 or more")
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"{self.name}:lr={self.lr:g}: expected more than 0")
+        self.require("width", self.width >= 0, "0 or more")
+        self.require("lr", 0 < self.lr < float("inf"), "more than 0")
 
     def prepare(self, start: Start) -> None:
         super().prepare(start)

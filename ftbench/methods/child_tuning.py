@@ -33,7 +33,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Batch, Method, Start, Step
 from ftbench.models.backbone import Backbone
 
@@ -58,10 +57,8 @@ class ChildTuning(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"mode": "F", "p": 1.0}
 
     def __post_init__(self) -> None:
-        if not 0 < self.p <= 1:
-            raise UsageError(f"child-tuning:p={self.p:g}: expected more than 0, at most 1")
-        if self.rows < 0:
-            raise UsageError(f"child-tuning:rows={self.rows}: expected 0 or more")
+        self.require("p", 0 < self.p <= 1, "more than 0, at most 1")
+        self.require("rows", self.rows >= 0, "0 or more")
         self._masked: list[Tensor] = []
         self._masks: list[Tensor] = []
 

@@ -22,7 +22,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Method
 from ftbench.models.backbone import Backbone
 
@@ -44,10 +43,8 @@ class EarlyStop(Method):
     moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise UsageError(f"{self.name}:patience={self.patience}: expected 1 or more")
-        if not 0 <= self.min_delta < float("inf"):
-            raise UsageError(f"{self.name}:min_delta={self.min_delta:g}: expected 0 or more")
+        self.require("patience", self.patience >= 1, "1 or more")
+        self.require_nonnegative("min_delta")
         self._best, self._waited = float("-inf"), 0
         self._weights: dict[str, Tensor] = {}
 

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ftbench.errors import FtbenchError, UsageError
+from ftbench.errors import FtbenchError
 from ftbench.methods.method import Method, Step
 from ftbench.models.backbone import Backbone
 
@@ -46,10 +46,8 @@ class EMA(Method):
     moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.window <= 1:
-            raise UsageError(f"{self.name}:window={self.window:g}: expected more than 0 and at most 1")
-        if self.decay is not None and not 0 <= self.decay < 1:
-            raise UsageError(f"{self.name}:decay={self.decay:g}: expected 0 or more and below 1")
+        self.require("window", 0 < self.window <= 1, "more than 0 and at most 1")
+        self.require("decay", self.decay is None or 0 <= self.decay < 1, "0 or more and below 1")
         self._average: dict[str, Tensor] = {}
 
     @torch.no_grad()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.models.backbone import Backbone
+from ftbench.models.modes import evaluating
+from ftbench.models.pooling import at_token, mean, reads_last
 
 Token = Literal["cls", "mean", "all"]
 
@@ -33,12 +34,10 @@ class Reader:
 
     def __call__(self, states: Sequence[Tensor], mask: Tensor) -> Tensor:
         """float32 (rows, 1, width), or (rows, tokens, width) for ``all``, 0 at the padding. mask (rows, tokens)."""
-        state = states[self.block].float().masked_fill(mask.unsqueeze(-1) == 0, 0)
+        state = states[self.block].float()
         if self.token == "all":
-            return state
-        if self.token == "mean":
-            return state.sum(1, keepdim=True) / mask.sum(1).view(-1, 1, 1)
-        return at_token(state, mask, last=self.last).unsqueeze(1)
+            return state.masked_fill(mask.unsqueeze(-1) == 0, 0)
+        return (mean(state, mask) if self.token == "mean" else at_token(state, mask, last=self.last)).unsqueeze(1)
 
     def shares(self, mask: Tensor) -> Tensor:
         """What each vector counts in its row's mean, (rows, 1) or (rows, tokens): real tokens alike, padding 0."""
@@ -54,33 +53,25 @@ def reader_of(
 
     Raises UsageError for a block that the network does not have.
     """
-    mask = inputs["attention_mask"].bool()
-    longest = int(mask.sum(1).argmax())
-    row = {name: tensor[longest][mask[longest]].unsqueeze(0) for name, tensor in inputs.items()}
-    with evaluating(backbone.model), torch.enable_grad():
-        out = backbone.forward(row, lambda embeddings: embeddings.detach().requires_grad_(), states=True)
-        (gradient,) = torch.autograd.grad(out.logits[0, 0], out.states[-1])
-    blocks = len(out.states)
+    with evaluating(backbone.model), torch.no_grad():
+        states = backbone.block_outputs({name: tensor[:1] for name, tensor in inputs.items()})
+    blocks, width = len(states), states[-1].shape[-1]
     if isinstance(layer, int) and layer > blocks:
         raise UsageError(f"{method}:layer={layer}: the model has {blocks} blocks")
-    last = bool((gradient[0, 0] == 0).all() and (gradient[0, -1] != 0).any())
-    return Reader(layer - 1 if isinstance(layer, int) else blocks - 1, token, last, out.states[-1].shape[-1])
+    return Reader(layer - 1 if isinstance(layer, int) else blocks - 1, token, reads_last(backbone, inputs), width)
 
 
-def at_token(state: Tensor, mask: Tensor, *, last: bool) -> Tensor:
-    """The first or last real token of each row, (rows, width); padding may lie on either side."""
-    real = mask.bool().int()
-    at = mask.shape[1] - 1 - real.flip(1).argmax(1) if last else real.argmax(1)
-    return state[torch.arange(len(state), device=state.device), at]
-
-
-def last_linear(backbone: Backbone) -> nn.Linear:
-    """The linear layer that gives the logits. Raises FtbenchError where there is none."""
+def head_linears(backbone: Backbone) -> list[nn.Linear]:
+    """The linear layers of the head, the one that gives the logits last. Raises FtbenchError where there is none."""
     depths = backbone.depths()
-    for name, module in reversed(list(backbone.model.named_modules())):
-        if isinstance(module, nn.Linear) and depths.get(f"{name}.weight") == 0:
-            return module
-    raise FtbenchError(f"a {backbone.model.config.model_type} head has no linear layer")
+    linears = [
+        module
+        for name, module in backbone.model.named_modules()
+        if isinstance(module, nn.Linear) and depths.get(f"{name}.weight") == 0
+    ]
+    if not linears:
+        raise FtbenchError(f"a {backbone.model.config.model_type} head has no linear layer")
+    return linears
 
 
 class HeadInput:
@@ -97,7 +88,7 @@ class HeadInput:
         inside = set(backbone.model.base_model.modules())
         dropouts = [m for m in backbone.model.modules() if isinstance(m, nn.Dropout) and m not in inside]
         self._handles = [module.register_forward_hook(self._drop) for module in dropouts]
-        self._handles.append(last_linear(backbone).register_forward_pre_hook(self._take))
+        self._handles.append(head_linears(backbone)[-1].register_forward_pre_hook(self._take))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HeadInput:
         return self  # a copy of the network has nothing to tell
@@ -118,14 +109,3 @@ class HeadInput:
         for handle in self._handles:
             handle.remove()
         self.taken.clear()
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within: evaluation mode."""
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)

@@ -31,7 +31,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.adversary import row_norm
 from ftbench.methods.method import Batch, Method, View
 
@@ -59,11 +58,8 @@ class FreeLB(Method):
     owns_backward: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UsageError(f"freelb:steps={self.steps}: expected 1 or more")
-        for field in ("step_size", "init", "eps"):
-            if not 0 <= getattr(self, field) < float("inf"):
-                raise UsageError(f"freelb:{field}={getattr(self, field):g}: expected 0 or more")
+        self.require("steps", self.steps >= 1, "1 or more")
+        self.require_nonnegative("step_size", "init", "eps")
 
     def backward(self, batch: Batch, scaled: Callable[[Tensor], None]) -> Tensor:
         # One lookup for all passes: they add to the gradient of ``leaf``, which goes on to the table once, at the end.

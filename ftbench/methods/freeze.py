@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Method, Start
 
 
@@ -36,8 +35,7 @@ class Freeze(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"blocks": 0, "embeddings": False}
 
     def __post_init__(self) -> None:
-        if self.blocks < 0:
-            raise UsageError(f"freeze:blocks={self.blocks}: expected 0 or more")
+        self.require("blocks", self.blocks >= 0, "0 or more")
 
     def prepare(self, start: Start) -> None:
         """Raises UsageError for more blocks than the model has."""
@@ -45,8 +43,7 @@ class Freeze(Method):
             return
         network = start.backbone
         count = len(network.blocks)
-        if self.blocks > count:
-            raise UsageError(f"freeze:blocks={self.blocks}: expected at most {count}, the model's number of blocks")
+        self.require("blocks", self.blocks <= count, f"at most {count}, the model's number of blocks")
         depths = network.depths()
         for name, parameter in network.model.named_parameters():
             depth = depths[name]

@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ftbench.errors import UsageError
-from ftbench.methods.features import Token, evaluating, reader_of
+from ftbench.methods.features import Token, reader_of
 from ftbench.methods.method import Batch, Method, Start
 from ftbench.models.backbone import Backbone
+from ftbench.models.modes import evaluating
 
 CHUNK = 4096
 
@@ -32,41 +32,45 @@ CHUNK = 4096
 @dataclass
 class AgainstPretrained(Method):
     """weight: lambda. layer: ``top`` or the number of a block from 1. token: see ``features.Reader``.
-    cache: targets computed once (``on``), or at every step by a frozen copy of the network (``off``)."""
+    cache: targets computed once (``on``), or at every step by a frozen copy of the network (``off``).
+    target: the network as the run finds it (``start``: in a chain of tasks what the task before left, in a stack what
+    methods before made of it), or as it was pretrained (``original``)."""
 
     weight: float = 1.0
     layer: int | str = "top"
     token: Token = "cls"
     cache: Literal["on", "off"] = "on"
+    target: Literal["start", "original"] = "start"
 
     wants_states: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise UsageError(f"{self.name}:weight={self.weight:g}: expected 0 or more")
-        if self.layer != "top" and not (isinstance(self.layer, int) and self.layer >= 1):
-            raise UsageError(f"{self.name}:layer={self.layer}: expected top or the number of a block from 1")
+        self.require_nonnegative("weight")
+        known = self.layer == "top" or (isinstance(self.layer, int) and self.layer >= 1)
+        self.require("layer", known, "top or the number of a block from 1")
 
     def prepare(self, start: Start) -> None:
-        self.targets = FrozenTargets(start, self.layer, self.token, self.cache, self.name)
+        network = start.original() if self.target == "original" else start.backbone
+        self.targets = FrozenTargets(start, network, self.layer, self.token, self.cache, self.name)
 
 
 class FrozenTargets:
     """``targets(batch)``: the pretrained vectors of the batch's rows, laid out as ``read`` lays out those of a pass."""
 
-    def __init__(self, start: Start, layer: int | str, token: Token, cache: str, method: str = "") -> None:
-        self.read = reader_of(start.backbone, next(start.batches()).inputs, layer, token, method)
+    def __init__(
+        self, start: Start, network: Backbone, layer: int | str, token: Token, cache: str, method: str = ""
+    ) -> None:
+        self.read = reader_of(network, next(start.batches()).inputs, layer, token, method)
         self._start = start
         self._frozen: Backbone | None = None
         if cache == "off":
-            shared = {id(start.backbone.tokenizer): start.backbone.tokenizer}
-            self._frozen = copy.deepcopy(start.backbone, shared)
+            self._frozen = copy.deepcopy(network, {id(network.tokenizer): network.tokenizer})
             self._frozen.model.eval().requires_grad_(False)
             return
         lengths = [batch.inputs["attention_mask"].sum(1).cpu() for batch in start.batches()] if token == "all" else []
         counts = torch.cat(lengths) if lengths else torch.ones(start.rows, dtype=torch.int64)
         self._ends = counts.cumsum(0)
-        self._table = self._stored(int(self._ends[-1]))
+        self._table = self._stored(network, int(self._ends[-1]))
 
     def __call__(self, batch: Batch) -> Tensor:
         """(rows, 1 or tokens, width) float32, zeros at the padding; no gradient."""
@@ -83,7 +87,7 @@ class FrozenTargets:
 
     def variance(self) -> float:
         """Mean over dimensions of the variance over rows (over real tokens for ``all``)."""
-        pieces = self._pieces() if self._frozen is not None else self._table.split(CHUNK)
+        pieces = self._pieces(self._frozen) if self._frozen is not None else self._table.split(CHUNK)
         sums = [(len(piece), piece.double().sum(0), piece.double().square().sum(0)) for piece in pieces]
         count = sum(size for size, _, _ in sums)
         mean = torch.stack([total for _, total, _ in sums]).sum(0) / count
@@ -96,30 +100,29 @@ class FrozenTargets:
         with torch.autocast(mask.device.type, enabled=False):
             return self.read(backbone.forward(batch.inputs, states=True).states, mask)
 
-    def _pieces(self) -> Iterator[Tensor]:
+    def _pieces(self, backbone: Backbone) -> Iterator[Tensor]:
         """All vectors in the order of the rows, (some, width) each, on the CPU."""
-        backbone = self._start.backbone if self._frozen is None else self._frozen
         with evaluating(backbone.model):
             for batch in self._start.batches():
                 vectors = self._computed(backbone, batch)
                 keep = self.read.shares(batch.inputs["attention_mask"]) > 0
                 yield vectors[keep].cpu()
 
-    def _stored(self, rows: int) -> Tensor:
+    def _stored(self, network: Backbone, rows: int) -> Tensor:
         """(rows, width), memory-mapped where there is a cache folder that can be written."""
         if self._start.cache is None:
-            return torch.cat(list(self._pieces()))
-        path = self._start.cache / f"targets-{self._key()}.safetensors"
+            return torch.cat(list(self._pieces(network)))
+        path = self._start.cache / f"targets-{self._key(network)}.safetensors"
         table = _load(path, (rows, self.read.width))
         if table is None:
-            table = torch.cat(list(self._pieces()))
+            table = torch.cat(list(self._pieces(network)))
             _save(path, table)
         return table
 
-    def _key(self) -> str:
+    def _key(self, backbone: Backbone) -> str:
         """Stands for the rows, what is read of them, and the encoder as it is: a method before may have changed it."""
-        backbone, depths = self._start.backbone, self._start.backbone.depths()
-        digest = hashlib.sha256(repr((self._start.key, self.read, backbone.device.type)).encode())
+        depths = backbone.depths()
+        digest = hashlib.sha256(repr((self._start.key(), self.read, backbone.device.type)).encode())
         for name, parameter in backbone.model.named_parameters():
             if depths.get(name, 0) > 0:
                 exact = parameter.detach().double()

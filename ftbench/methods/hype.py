@@ -29,13 +29,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ftbench.errors import UsageError
-from ftbench.methods.method import Batch, Method, Start
-from ftbench.models.backbone import Backbone
+from ftbench.methods.method import Start
+from ftbench.methods.noise import HookedNoise
 
 
 @dataclass
-class HyPe(Method):
+class HyPe(HookedNoise):
     """eps: half-width of the uniform (width in ``released``) or deviation of the normal noise."""
 
     eps: float = 1e-5
@@ -49,10 +48,8 @@ class HyPe(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"eps": 0.0}
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eps < float("inf"):
-            raise UsageError(f"hype:eps={self.eps:g}: expected 0 or more")
-        self._handles: list[Any] = []
-        self._generator: torch.Generator | None = None
+        super().__post_init__()
+        self.require_nonnegative("eps")
 
     def prepare(self, start: Start) -> None:
         """Raises FtbenchError for a model whose blocks are not found."""
@@ -60,14 +57,6 @@ class HyPe(Method):
             self._handles = [
                 block.register_forward_pre_hook(self._perturb, with_kwargs=True) for block in start.backbone.blocks
             ]
-
-    def begin(self, batch: Batch) -> None:
-        self._generator = batch.generator
-
-    def finish(self, backbone: Backbone) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
 
     def draw(self, hidden: Tensor, generator: torch.Generator) -> Tensor:
         """z, float32, of the shape of ``hidden`` (rows, tokens, width)."""

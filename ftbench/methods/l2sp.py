@@ -35,7 +35,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Batch, Group, Method, Start, Step, Term
 from ftbench.models.backbone import Backbone, Out
 
@@ -56,9 +55,7 @@ class L2SP(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0, "head": 0.0}
 
     def __post_init__(self) -> None:
-        for field, value in (("weight", self.weight), ("head", self.head)):
-            if not 0 <= value < float("inf"):
-                raise UsageError(f"l2sp:{field}={value:g}: expected 0 or more")
+        self.require_nonnegative("weight", "head")
         self._starts: dict[Tensor, Tensor] = {}
         self._heads: list[Tensor] = []
         self._groups: list[Group] = []

@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Group, Method
 
 
@@ -39,8 +38,7 @@ class LLRD(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"decay": 1.0}
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay <= 1:
-            raise UsageError(f"llrd:decay={self.decay:g}: expected more than 0, at most 1")
+        self.require("decay", 0 < self.decay <= 1, "more than 0, at most 1")
 
     def groups(self, groups: list[Group]) -> list[Group]:
         for group in groups:

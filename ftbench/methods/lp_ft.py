@@ -31,10 +31,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ftbench.errors import UsageError
-from ftbench.methods.features import HeadInput, at_token, evaluating, last_linear, reader_of
+from ftbench.methods.features import HeadInput, head_linears, reader_of
 from ftbench.methods.method import Method, Start, Step
 from ftbench.models.backbone import Backbone
+from ftbench.models.modes import evaluating
+from ftbench.models.pooling import at_token
 
 
 @dataclass
@@ -52,15 +53,13 @@ class LPFT(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"share": 0.0}
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise UsageError(f"{self.name}:share={self.share:g}: expected 0 to 1")
-        if not 0 < self.c < float("inf"):
-            raise UsageError(f"{self.name}:c={self.c:g}: expected more than 0")
+        self.require("share", 0 <= self.share <= 1, "0 to 1")
+        self.require("c", 0 < self.c < float("inf"), "more than 0")
 
     def prepare(self, start: Start) -> None:
         self._depths = start.backbone.depths()
         if self.probe == "fitted":
-            linear = last_linear(start.backbone)
+            linear = head_linears(start.backbone)[-1]
             features, labels = head_features(start)
             weight, bias = fit(features, labels, self.c, linear.out_features, shifted=linear.bias is not None)
             set_head(start.backbone, weight, bias)
@@ -134,8 +133,8 @@ def fold(weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor) -> tuple
 @torch.no_grad()
 def set_head(backbone: Backbone, weight: Tensor, bias: Tensor) -> None:
     """Puts W and b, in the order of the classes, into the last layer."""
-    linear = last_linear(backbone)
-    outputs = torch.arange(len(weight)) if backbone._order is None else backbone._order.cpu()
+    linear = head_linears(backbone)[-1]
+    outputs = torch.arange(len(weight)) if backbone.order is None else backbone.order.cpu()
     linear.weight[outputs] = weight.to(linear.weight)
     if linear.bias is not None:
         linear.bias[outputs] = bias.to(linear.bias)

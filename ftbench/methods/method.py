@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import FtbenchError
+from ftbench.errors import FtbenchError, UsageError
 from ftbench.models.backbone import Backbone, Out, Transform
 
 Dropout = Literal["independent", "shared", "off"]
@@ -35,6 +35,10 @@ class View:
 
 def _no_pass(view: View) -> Out:
     raise FtbenchError("this batch is not being trained on: no pass can be run over it")
+
+
+def _no_original() -> Backbone:
+    raise FtbenchError("the pretrained network is not at hand")
 
 
 def _no_loss(out: Out) -> Tensor:
@@ -86,7 +90,9 @@ class Start:
     rows:     how many rows are trained on
     batches:  one pass over all rows in a fixed order, 64 at a time; made anew at every call
     cache:    folder for what can be computed once for many runs, or None
-    key:      stands for weights, rows and token limit, for names in ``cache``
+    key:      what stands for weights, rows and token limit, for names in ``cache``
+    original: loads the pretrained network: other weights than ``backbone``'s where a method before has changed them,
+              or a run before has tuned them
     """
 
     backbone: Backbone
@@ -94,7 +100,8 @@ class Start:
     rows: int
     batches: Callable[[], Iterator[Batch]]
     cache: Path | None = None
-    key: str = ""
+    key: Callable[[], str] = str
+    original: Callable[[], Backbone] = _no_original
 
 
 @dataclass
@@ -138,6 +145,8 @@ class Method:
     owns_gradients: it wraps the gradient of the whole step, in ``gradients``.
     moves:          ``finish`` gives other weights than the last step; those of the last step are scored as ``raw``.
     batch_coupled:  its term depends on which rows share a micro-batch.
+    tunes:          it chooses which parameters are trained: the first of its stack, and the only one.
+    adds:           what stays in the network beyond a plain model's weights, in words; nothing for most.
     """
 
     name: ClassVar[str]
@@ -154,6 +163,8 @@ class Method:
     owns_gradients: ClassVar[bool] = False
     moves: ClassVar[bool] = False
     batch_coupled: ClassVar[bool] = False
+    tunes: ClassVar[bool] = False
+    adds: ClassVar[str] = ""
 
     def set_fields(self) -> dict[str, Any]:
         """The fields that differ from their default."""
@@ -162,6 +173,18 @@ class Method:
             for item in dataclasses.fields(self)
             if getattr(self, item.name) != item.default
         }
+
+    def require(self, field: str, good: bool, expected: str) -> None:
+        """Raises UsageError, naming the field with its value and what was expected, unless ``good``."""
+        if not good:
+            value = getattr(self, field)
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise UsageError(f"{self.name}:{field}={shown}: expected {expected}")
+
+    def require_nonnegative(self, *fields: str) -> None:
+        """Raises UsageError for a field that is negative, infinite or not a number."""
+        for name in fields:
+            self.require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
 
     @property
     def has_views(self) -> bool:

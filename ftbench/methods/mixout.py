@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ftbench.errors import FtbenchError, UsageError
+from ftbench.errors import FtbenchError
 from ftbench.methods.method import Batch, Method, Start
 from ftbench.models.backbone import Backbone
 
@@ -53,8 +53,7 @@ class Mixout(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"p": 0.0, "dropout": "on"}
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p < 1:
-            raise UsageError(f"mixout:p={self.p:g}: expected 0 or more, below 1")
+        self.require("p", 0 <= self.p < 1, "0 or more, below 1")
         self._generator: torch.Generator | None = None
         self._mixed: list[nn.Module] = []
         self._dropouts: list[tuple[nn.Dropout, float]] = []

@@ -26,13 +26,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ftbench.errors import UsageError
-from ftbench.methods.method import Batch, Method, Start
-from ftbench.models.backbone import Backbone
+from ftbench.methods.method import Start
+from ftbench.methods.noise import HookedNoise
 
 
 @dataclass
-class NEFTune(Method):
+class NEFTune(HookedNoise):
     """alpha: scale of the noise."""
 
     alpha: float = 5.0
@@ -45,28 +44,16 @@ class NEFTune(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 0.0}
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha < float("inf"):
-            raise UsageError(f"neftune:alpha={self.alpha:g}: expected 0 or more")
-        self._handles: list[Any] = []
-        self._generator: torch.Generator | None = None
+        super().__post_init__()
+        self.require_nonnegative("alpha")
         self._mask: Tensor | None = None
 
     def prepare(self, start: Start) -> None:
-        model = start.backbone.model
-        encoder = model.get_encoder() if model.config.is_encoder_decoder else model
         if self.alpha:
             self._handles = [
-                model.register_forward_pre_hook(self._arm, with_kwargs=True),
-                encoder.get_input_embeddings().register_forward_hook(self._perturb),
+                start.backbone.model.register_forward_pre_hook(self._arm, with_kwargs=True),
+                start.backbone.embeddings.register_forward_hook(self._perturb),
             ]
-
-    def begin(self, batch: Batch) -> None:
-        self._generator = batch.generator
-
-    def finish(self, backbone: Backbone) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
 
     def noised(self, embeddings: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
         """embeddings + z, (rows, tokens, width); mask (rows, tokens), 0 on padding."""

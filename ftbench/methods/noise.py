@@ -1,17 +1,16 @@
-"""What R3F and R4F share: a second pass with a little noise on the word embeddings, and its divergence."""
+"""Noise: a second pass with a little of it and its divergence (R3F, R4F), or hooks that add it to every pass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.divergence import squared_error, symmetric_kl
 from ftbench.methods.method import Batch, Dropout, Method, Term, View
-from ftbench.models.backbone import Out
+from ftbench.models.backbone import Backbone, Out
 
 
 @dataclass
@@ -31,9 +30,7 @@ class NoisedPass(Method):
     joinable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for field, value in (("weight", self.weight), ("eps", self.eps)):
-            if not 0 <= value < float("inf"):
-                raise UsageError(f"{self.name}:{field}={value:g}: expected 0 or more")
+        self.require_nonnegative("weight", "eps")
         if self.detach == "auto":
             self._detach = "embeddings" if self.variant == "released" else "none"
         else:
@@ -77,3 +74,20 @@ def _compute_type(tensor: Tensor) -> torch.dtype:
     """The autocast type where autocast is on, else the tensor's own."""
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+@dataclass
+class HookedNoise(Method):
+    """Hooks that add noise to every training pass, drawn from the micro-batch's own random numbers."""
+
+    def __post_init__(self) -> None:
+        self._handles: list[Any] = []
+        self._generator: torch.Generator | None = None
+
+    def begin(self, batch: Batch) -> None:
+        self._generator = batch.generator
+
+    def finish(self, backbone: Backbone) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []

@@ -26,7 +26,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Method, Start
 
 
@@ -44,8 +43,7 @@ class NoisyTune(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"intensity": 0.0}
 
     def __post_init__(self) -> None:
-        if not 0 <= self.intensity < float("inf"):
-            raise UsageError(f"noisytune:intensity={self.intensity:g}: expected 0 or more")
+        self.require_nonnegative("intensity")
 
     def prepare(self, start: Start) -> None:
         model = start.backbone.model

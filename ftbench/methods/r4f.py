@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from ftbench.errors import FtbenchError
+from ftbench.methods.features import head_linears
 from ftbench.methods.method import Start
 from ftbench.methods.noise import NoisedPass
 from ftbench.models.backbone import Backbone
@@ -53,10 +53,7 @@ class R4F(NoisedPass):
 
     def prepare(self, start: Start) -> None:
         """Raises FtbenchError for a head without a linear layer."""
-        backbone = start.backbone
-        linears = head_linears(backbone)
-        if not linears:
-            raise FtbenchError(f"r4f: a {backbone.model.config.model_type} head has no linear layer to normalise")
+        linears = head_linears(start.backbone)
         last = self.heads == "last" or (self.heads == "auto" and self.variant == "released")
         for linear in linears[-1:] if last else linears:
             normalise(linear)
@@ -65,16 +62,6 @@ class R4F(NoisedPass):
         for module in backbone.model.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-
-
-def head_linears(backbone: Backbone) -> list[nn.Linear]:
-    """The linear layers of the head, the one that gives the logits last."""
-    depths = backbone.depths()
-    return [
-        module
-        for name, module in backbone.model.named_modules()
-        if isinstance(module, nn.Linear) and depths.get(f"{name}.weight") == 0
-    ]
 
 
 def normalise(linear: nn.Linear) -> None:

@@ -29,7 +29,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ftbench.errors import UsageError
 from ftbench.methods.divergence import squared_error, symmetric_kl
 from ftbench.methods.method import Batch, Method, Term, View
 from ftbench.models.backbone import Out
@@ -59,8 +58,7 @@ class RDrop(Method):
     joinable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise UsageError(f"rdrop:weight={self.weight:g}: expected 0 or more")
+        self.require_nonnegative("weight")
 
     def views(self, batch: Batch, out: Out | None) -> list[View]:
         return [View()]

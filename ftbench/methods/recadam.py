@@ -31,7 +31,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Group, Method, Start, Step
 from ftbench.models.backbone import Backbone
 
@@ -63,9 +62,7 @@ class RecAdam(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"shape": "constant"}
 
     def __post_init__(self) -> None:
-        for field, value in (("weight", self.weight), ("k", self.k), ("t0", self.t0)):
-            if not 0 <= value < float("inf"):
-                raise UsageError(f"recadam:{field}={value:g}: expected 0 or more")
+        self.require_nonnegative("weight", "k", "t0")
         self._starts: dict[Tensor, Tensor] = {}
         self._pulled: list[_Pulled] = []
 

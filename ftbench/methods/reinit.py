@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Method, Start
 from ftbench.models.backbone import Backbone
 
@@ -42,8 +41,7 @@ class ReInit(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"blocks": 0, "pooler": False}
 
     def __post_init__(self) -> None:
-        if self.blocks < 0:
-            raise UsageError(f"reinit:blocks={self.blocks}: expected 0 or more")
+        self.require("blocks", self.blocks >= 0, "0 or more")
 
     @torch.no_grad()
     def prepare(self, start: Start) -> None:
@@ -68,7 +66,6 @@ class ReInit(Method):
         if not self.blocks:
             return
         count = len(backbone.blocks)
-        if self.blocks > count:
-            raise UsageError(f"reinit:blocks={self.blocks}: expected at most {count}, the model's number of blocks")
+        self.require("blocks", self.blocks <= count, f"at most {count}, the model's number of blocks")
         for block in backbone.blocks[count - self.blocks :]:
             yield from block.named_parameters()

@@ -32,7 +32,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Method
 from ftbench.models.backbone import Backbone
 
@@ -55,8 +54,7 @@ class SAM(Method):
     owns_gradients: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eps < float("inf"):
-            raise UsageError(f"{self.name}:eps={self.eps:g}: expected 0 or more")
+        self.require_nonnegative("eps")
 
     def gradients(self, backbone: Backbone, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         here = compute()
@@ -97,8 +95,7 @@ class ASAM(SAM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.eta < float("inf"):
-            raise UsageError(f"{self.name}:eta={self.eta:g}: expected 0 or more")
+        self.require_nonnegative("eta")
 
     def scale(self, name: str, parameter: Tensor) -> Tensor | float:
         """T of a parameter."""

@@ -37,11 +37,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
-from ftbench.methods.adversary import Perturbation, crossed_kl, holding, kl, stable_kl
+from ftbench.methods.adversary import Perturbation, crossed_kl, kl, stable_kl
 from ftbench.methods.divergence import squared_error, symmetric_kl
 from ftbench.methods.method import Batch, Dropout, Method, Start, Step, Term, View
 from ftbench.models.backbone import Backbone, Out
+from ftbench.models.modes import holding
 
 #: the guard of mt-dnn's division, there called epsilon
 GUARD = 1e-6
@@ -74,12 +74,9 @@ class Smart(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
 
     def __post_init__(self) -> None:
-        for field in ("weight", "eps", "sigma", "step_size", "steps", "proximal"):
-            if not 0 <= getattr(self, field) < float("inf"):
-                raise UsageError(f"smart:{field}={getattr(self, field):g}: expected 0 or more")
+        self.require_nonnegative("weight", "eps", "sigma", "step_size", "steps", "proximal")
         for field in ("beta", "beta_late"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UsageError(f"smart:{field}={getattr(self, field):g}: expected 0 to 1")
+            self.require(field, 0 <= getattr(self, field) <= 1, "0 to 1")
         own = "symmetric" if self.variant == "paper" else "stable"
         self._inner = INNER[own if self.inner == "auto" else self.inner]
         self._past: dict[str, Tensor] = {}

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Method
 
 
@@ -36,8 +35,7 @@ class StdPlusPlus(Method):
         factor = self.factor
         if factor is not None:
             self.compute = f"{factor:g}"  # 2 and 2.0 are one arm
-        if factor is not None and not 1 <= factor <= 100:
-            raise UsageError(f"std++:compute={self.compute}: expected a method's name or a factor from 1 to 100")
+        self.require("compute", factor is None or 1 <= factor <= 100, "a method's name or a factor from 1 to 100")
 
     @property
     def factor(self) -> float | None:

@@ -34,7 +34,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.adversary import Perturbation, kl, row_norm
 from ftbench.methods.divergence import squared_error
 from ftbench.methods.method import Batch, Dropout, Method, Term, View
@@ -60,13 +59,9 @@ class VAT(Method):
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
 
     def __post_init__(self) -> None:
-        for field in ("weight", "eps"):
-            if not 0 <= getattr(self, field) < float("inf"):
-                raise UsageError(f"vat:{field}={getattr(self, field):g}: expected 0 or more")
-        if not 0 < self.xi < float("inf"):
-            raise UsageError(f"vat:xi={self.xi:g}: expected more than 0")
-        if self.steps < 1:
-            raise UsageError(f"vat:steps={self.steps}: expected 1 or more")
+        self.require_nonnegative("weight", "eps")
+        self.require("xi", 0 < self.xi < float("inf"), "more than 0")
+        self.require("steps", self.steps >= 1, "1 or more")
 
     def views(self, batch: Batch, out: Out | None) -> list[View]:
         if out is None or not self.weight:

@@ -26,7 +26,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
 from ftbench.methods.method import Method, Start
 from ftbench.models.backbone import Backbone
 
@@ -47,8 +46,7 @@ class WiseFT(Method):
     moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"{self.name}:alpha={self.alpha:g}: expected 0 to 1")
+        self.require("alpha", 0 <= self.alpha <= 1, "0 to 1")
 
     def prepare(self, start: Start) -> None:
         depths = start.backbone.depths()

@@ -7,7 +7,7 @@ between and behind them is seen in one traced pass over a few tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,17 @@ def dissect(model: Any, inputs: dict[str, Tensor]) -> Anatomy:
     return Anatomy(tuple(blocks), {name: depth(name) for name, _ in model.named_parameters()})
 
 
+def depth_around(depths: Mapping[str, int], name: str) -> int:
+    """The depth of a parameter that is none of ``depths``: that of the nearest module around it that has some."""
+    around = name.rpartition(".")[0]
+    while around:
+        inside = [depth for known, depth in depths.items() if known.startswith(f"{around}.")]
+        if inside:
+            return inside[0]
+        around = around.rpartition(".")[0]
+    return 0
+
+
 def _run(model: Any, inputs: dict[str, Tensor]) -> _Trace:
     trace = _Trace({}, set())
 
@@ -120,16 +131,23 @@ def _stacks(model: Any, trace: _Trace, names: dict[nn.Module, str]) -> dict[str,
 
 
 @contextlib.contextmanager
-def recording(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Within: every run of a block appends its output, (rows, tokens, width), in the order of the runs."""
-    states: list[Tensor] = []
+def watching(blocks: Iterable[nn.Module], see: Callable[[Tensor], None]) -> Iterator[None]:
+    """Within: ``see`` is given the output of every run of a block, (rows, tokens, width), in the order of the runs."""
 
-    def keep(_: nn.Module, __: Any, output: Any) -> None:
-        states.append(output if isinstance(output, Tensor) else output[0])
+    def show(_: nn.Module, __: Any, output: Any) -> None:
+        see(output if isinstance(output, Tensor) else output[0])
 
     with contextlib.ExitStack() as undo:
         for block in blocks:
-            undo.enter_context(_removed(block.register_forward_hook(keep)))
+            undo.enter_context(_removed(block.register_forward_hook(show)))
+        yield
+
+
+@contextlib.contextmanager
+def recording(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """Within: every run of a block appends its output, (rows, tokens, width), in the order of the runs."""
+    states: list[Tensor] = []
+    with watching(blocks, states.append):
         yield states
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,16 +20,14 @@ from torch import Tensor, nn
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.models import anatomy
+from ftbench.models.adapters import restore
 from ftbench.models.head import draw_head, keep_head, label_fields
-from ftbench.models.locate import Checkpoint
+from ftbench.models.locate import Checkpoint, weight_files
 from ftbench.models.quiet import quiet
 from ftbench.models.tokenizer import first_position, load_tokenizer
 from ftbench.models.truncate import truncate
 
 __all__ = ["Backbone", "Out", "Transform", "assemble", "load", "load_tokenizer", "read_classifier"]
-
-#: torch's name for the weight behind a parametrization
-_PARAMETRIZED = re.compile(r"\.parametrizations\.(\w+)\.original$")
 
 #: embeddings (rows, tokens, width) -> embeddings of the same shape
 Transform = Callable[[Tensor], Tensor]
@@ -58,18 +55,25 @@ class Backbone:
     def __init__(self, model: Any, tokenizer: Any, order: Sequence[int] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self._order = None if order is None else torch.tensor(order)
+        self.order = None if order is None else torch.tensor(order)
         self._transform: Transform | None = None
         self._seen: Tensor | None = None
         self._keep = self._embedded = False
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self._counts_from_edge = takes_positions and first_position(model) is None
-        _word_embeddings(model).register_forward_hook(self._hook)
+        self.embeddings.register_forward_hook(self._hook)
 
     @property
     def device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @property
+    def embeddings(self) -> nn.Module:
+        """The module that looks the input's words up: the encoder's own where there is a decoder too."""
+        encoder = self.model.get_encoder() if self.model.config.is_encoder_decoder else self.model
+        module: nn.Module = encoder.get_input_embeddings()
+        return module
 
     @cached_property
     def _anatomy(self) -> anatomy.Anatomy:
@@ -86,13 +90,14 @@ class Backbone:
 
     def depths(self) -> dict[str, int]:
         """Name of every parameter -> depth: 0 in the head, 1 in the topmost block, ``len(blocks) + 1`` in the
-        embeddings; see ``anatomy.Anatomy``. A parametrized weight goes by torch's name for it as well.
+        embeddings; see ``anatomy.Anatomy``. What was added or renamed later (adapters, a parametrized weight) lies
+        where the module does that it was added to; its name then stands beside the old one.
 
         Raises FtbenchError where no blocks are found.
         """
         known = self._anatomy.depths
         names = (name for name, _ in self.model.named_parameters())
-        return known | {name: known[_PARAMETRIZED.sub(r".\1", name)] for name in names}
+        return known | {name: anatomy.depth_around(known, name) for name in names if name not in known}
 
     def recording(self) -> contextlib.AbstractContextManager[list[Tensor]]:
         """Within: a list that every pass appends the outputs of its blocks to, (rows, tokens, width) each, in the
@@ -112,6 +117,7 @@ class Backbone:
         *,
         reuse: bool = False,
         states: bool = False,
+        entry: contextlib.AbstractContextManager[None] | None = None,
     ) -> Out:
         """One pass. ``inputs``: input_ids and attention_mask (rows, tokens), token_type_ids where the model has them.
 
@@ -119,31 +125,28 @@ class Backbone:
         reuse: feed ``transform`` the embeddings of the pass before, so that both passes share one
             lookup and the table gets one gradient, not two (the table is the largest matrix there is).
         states: record the blocks' outputs.
+        entry: where the pass begins, if not at the embeddings; see ``entry.Entry.entered``.
 
         Raises FtbenchError where ``transform`` has met no embeddings: a pass without noise is not what was asked.
         """
         if not reuse:
             self._seen = None
-        self._transform, self._embedded = transform, False
+        self._transform, self._embedded = transform, entry is not None  # what is passed over is no lookup
         if self._counts_from_edge and self.tokenizer.padding_side == "left":
             inputs = inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
-        recorded: list[Tensor] = []
         try:
-            if states:
-                with self.recording() as recorded:
-                    logits = self.model(**inputs).logits
-            else:
+            with entry or contextlib.nullcontext(), self.recording() if states else _nothing() as recorded:
                 logits = self.model(**inputs).logits
         finally:
             self._transform = None
         if transform is not None and not self._embedded:
             kind = self.model.config.model_type
             raise FtbenchError(f"a {kind} model does not look its words up where noise can be added; use std")
-        if self._order is not None:
-            if self._order.device != logits.device:
+        if self.order is not None:
+            if self.order.device != logits.device:
                 with torch.inference_mode(False):  # else training after a first evaluation could not use it
-                    self._order = self._order.to(logits.device)
-            logits = logits.index_select(-1, self._order)
+                    self.order = self.order.to(logits.device)
+            logits = logits.index_select(-1, self.order)
         return Out(logits, recorded)
 
     @contextlib.contextmanager
@@ -171,6 +174,11 @@ class Backbone:
             self.forward(inputs)
         return states[0]
 
+    def randomise(self, seed: int) -> None:
+        """Draws every weight anew, as the family does before pretraining."""
+        torch.manual_seed(seed)
+        self.model.load_state_dict(type(self.model)(self.model.config).state_dict())
+
     def save(self, folder: Path) -> None:
         """Writes weights and tokenizer so that plain ``from_pretrained(folder)`` loads them."""
         with quiet():
@@ -189,10 +197,8 @@ class Backbone:
         return torch.allclose(alone, beside, rtol=1e-3, atol=1e-5)
 
 
-def _word_embeddings(model: Any) -> nn.Module:
-    """The module that looks the input's words up: the encoder's own where there is a decoder too."""
-    module: nn.Module = (model.get_encoder() if model.config.is_encoder_decoder else model).get_input_embeddings()
-    return module
+def _nothing() -> contextlib.AbstractContextManager[list[Tensor]]:
+    return contextlib.nullcontext([])
 
 
 def load(
@@ -271,6 +277,7 @@ def read_classifier(
     except (ValueError, OSError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UsageError(f"model '{checkpoint.name}' cannot be loaded as a classifier: {first}") from error
+    restore(model, weight_files(checkpoint.folder))
     other_shape = [key[0] if isinstance(key, tuple) else key for key in loaded["mismatched_keys"]]
     return model, {*loaded["missing_keys"], *other_shape}
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.lookup import nearest
@@ -48,6 +49,11 @@ TOKENIZER_FILES = (
     *VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 
+#: what families call their width and their number of blocks
+WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+ENCODER_DEPTHS, DECODER_DEPTHS = ("encoder_layers", "num_layers"), ("decoder_layers", "num_decoder_layers")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -55,12 +61,17 @@ class Checkpoint:
 
     fingerprint: hash of weights, configuration and tokenizer (16 hex digits)
     width:       of the hidden states, from ``config.json``; 0 where it does not say
+    origin:      the pretrained checkpoint that a run of the store tuned this one from (its fingerprint is that one's);
+                 None for a checkpoint that is where it all starts
+    blocks:      transformer layers in the order in which they run, a decoder's included; 0 where it does not say
     """
 
     name: str
     folder: Path
     fingerprint: str
     width: int = 0
+    blocks: int = 0
+    origin: Checkpoint | None = None
 
 
 def locate(name: str, revision: str | None = None) -> Checkpoint:
@@ -78,7 +89,8 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     else:
         folder = _from_hub(name, revision)
     _require_usable(folder, name)
-    return Checkpoint(name, folder, fingerprint(folder), _width(folder))
+    config = _config(folder)
+    return Checkpoint(name, folder, fingerprint(folder), _first(config, WIDTHS), _blocks(config))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -166,7 +178,7 @@ def _require_usable(folder: Path, name: str) -> None:
         )
 
 
-def _width(folder: Path) -> int:
+def _config(folder: Path) -> dict[str, Any]:
     """Raises UsageError when ``config.json`` is not a JSON object."""
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -174,9 +186,18 @@ def _width(folder: Path) -> int:
         raise UsageError(f"config.json in model folder '{folder.name}' is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise UsageError(f"config.json in model folder '{folder.name}' is not a JSON object")
-    return next(
-        (config[key] for key in ("hidden_size", "d_model", "dim", "n_embd") if isinstance(config.get(key), int)), 0
-    )
+    return config
+
+
+def _first(config: Mapping[str, Any], keys: Iterable[str]) -> int:
+    return next((config[key] for key in keys if isinstance(config.get(key), int)), 0)
+
+
+def _blocks(config: Mapping[str, Any]) -> int:
+    if not config.get("is_encoder_decoder"):
+        return _first(config, DEPTHS)
+    encoder = _first(config, ENCODER_DEPTHS)
+    return encoder + (_first(config, DECODER_DEPTHS) or encoder)
 
 
 def _listing(paths: Iterable[Path]) -> str:

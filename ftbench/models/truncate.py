@@ -10,11 +10,14 @@ from ftbench.errors import UsageError
 def truncate(config: Any, layers: int, name: str) -> None:
     """Changes the ``config`` of model ``name`` to its lowest ``layers`` blocks, with every list of one entry a block.
 
-    An encoder-decoder model is refused: cut in its encoder, its decoder would read states that it was never trained
-    on; cut in its decoder, it would still cost nearly as much. Raises UsageError for that, for a number below 1 or
-    above that of the blocks, and for ALBERT's groups of shared blocks where the cut would regroup them.
+    An encoder-decoder model, whose blocks are its encoder's and then its decoder's, stays whole or is refused: cut in
+    its encoder, its decoder would read states that it was never trained on; cut in its decoder, it would still cost
+    nearly as much. Raises UsageError for that, for a number below 1 or above that of the blocks, and for ALBERT's
+    groups of shared blocks where the cut would regroup them.
     """
     if config.is_encoder_decoder:
+        if layers == _both_stacks(config):
+            return
         raise UsageError(
             f"layers={layers}: model '{name}' ({config.model_type}) has an encoder and a decoder; "
             "expected a model with one stack of blocks"
@@ -38,3 +41,10 @@ def truncate(config: Any, layers: int, name: str) -> None:
         if "layer" in field and isinstance(value, list | tuple) and len(value) == blocks:
             setattr(text, field, value[:layers])
     text.num_hidden_layers = layers
+
+
+def _both_stacks(config: Any) -> int:
+    names = ("decoder_layers", "num_decoder_layers")
+    decoder = next((count for name in names if isinstance(count := getattr(config, name, None), int)), None)
+    encoder: int = config.num_hidden_layers
+    return encoder + (encoder if decoder is None else decoder)

@@ -25,7 +25,7 @@ ROW_AXES = {
 RECIPE_AXES = {
     "lr": "lr", "steps": "steps", "batch_size": "batch", "precision": "precision", "passes": "passes",
     "batching": "batching", "weight_decay": "decay", "warmup": "warmup", "clip": "clip", "evaluations": "evals",
-    "micro_batch": "micro", "head": "head",
+    "micro_batch": "micro", "head": "head", "layers": "layers", "frozen_dropout": "frozen dropout",
 }  # fmt: skip
 #: what tells two versions of one task, checkpoint or code apart; a column each where one name has several
 VERSIONS = {
@@ -35,7 +35,7 @@ VERSIONS = {
 #: columns that name what a row is about, before its method
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
-TEXTS = frozenset({"task", "model", "precision", "passes", "batching", "head", *VERSIONS})
+TEXTS = frozenset({"task", "model", "precision", "passes", "batching", "head", "layers", "frozen_dropout", *VERSIONS})
 REFERENCES = ("majority", "mean", "cosine", "linear")
 
 NOT_LEARNED = "std did not learn this"
@@ -94,7 +94,12 @@ class Cell:
             return "+".join(str(method.revision) for method in self.spec.methods) or None
         if key == "model":  # a label: runs of one arm may name one checkpoint in several ways
             return min(record.result.spec.model for record in self.records)
-        return None if self.reference and key in RECIPE_AXES else getattr(self.spec, key)
+        if self.reference and key in RECIPE_AXES:
+            return None
+        value = getattr(self.spec, key)
+        if key == "layers":
+            return value or "all"
+        return ("on" if value else "off") if isinstance(value, bool) else value
 
     def recipe(self, *, steps: bool = True) -> str:
         """What arms that are compared have in common."""
@@ -174,12 +179,11 @@ def by_rows(arms: list[Cell], references: list[Cell]) -> list[tuple[list[Cell], 
     for cells in sorted(sets.values(), key=lambda cells: _order(cells[-1], row_keys)):
         beside = sorted((cell for cell in cells if cell.reference), key=_reference_order)
         here = [cell for cell in cells if not cell.reference]
-        stds = [cell for cell in here if not cell.spec.methods]
-        bases = {id(cell): _baseline(cell, stds) for cell in here}
-        recipes: dict[tuple[bool, str], list[Cell]] = {}
+        bases = {id(cell): _baseline(cell, here) for cell in here}
+        recipes: dict[tuple[str, str], list[Cell]] = {}
         for cell in here:
             base = bases[id(cell)]
-            recipes.setdefault((base is None, (base or cell).recipe()), []).append(cell)
+            recipes.setdefault((base.method if base else "", (base or cell).recipe()), []).append(cell)
         groups = [
             Group(tuple(beside), bases[id(found[0])], tuple(sorted(found, key=_method_order)))
             for found in recipes.values()
@@ -189,9 +193,15 @@ def by_rows(arms: list[Cell], references: list[Cell]) -> list[tuple[list[Cell], 
     return out
 
 
-def _baseline(cell: Cell, stds: list[Cell]) -> Cell | None:
+def _baseline(cell: Cell, arms: list[Cell]) -> Cell | None:
     """The std arm that was searched alike, else that of the same recipe. std++ takes more steps than the std it belongs
-    to; None if two could be it."""
+    to; None if two could be it.
+
+    A stack that begins with a method which chooses what is tuned has that method alone in std's place; this one, where
+    there is no std, itself.
+    """
+    tuning = cell.spec.tuning
+    stds = [arm for arm in arms if arm.spec.methods == (() if cell.spec.methods == tuning else tuning)]
     alike = [std for std in stds if std.studies & cell.studies]
     if alike:
         return alike[0] if len(alike) == 1 else None
@@ -199,6 +209,8 @@ def _baseline(cell: Cell, stds: list[Cell]) -> Cell | None:
     if _is_std_plus(cell):
         near = [std for std in stds if std.recipe(steps=False) == cell.recipe(steps=False)]
         same = [std for std in near if std.spec.steps < cell.spec.steps] or same
+    if not same and cell.spec.methods == tuning:
+        return cell
     return same[0] if len(same) == 1 else None
 
 

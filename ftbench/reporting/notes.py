@@ -40,7 +40,7 @@ def notes_for(
             f"{NO_BASELINE}: no finished std arm of the same rows and recipe "
             "(for std++: not exactly one of fewer steps)."
         )
-    notes += _pair_notes(rows)
+    notes += _pair_notes(rows) + _tuning_notes(groups)
     lower = sorted({cell.metric for cell in arms if cell.lower_is_better and cell.metric})
     if lower:
         notes.append(f"{', '.join(lower)}: lower is better, so a negative difference favours the method.")
@@ -81,6 +81,12 @@ def _pair_notes(rows: list[dict[str, Any]]) -> list[str]:
             "difference (5 pairs: 0.0625 at best): add seeds before claiming one."
         )
     return notes
+
+
+def _tuning_notes(groups: list[Group]) -> list[str]:
+    """Which arms stand in std's place for stacks that begin with them."""
+    names = sorted({group.std.method for group in groups if group.std and group.std.spec.methods})
+    return [f"{name} chooses what is tuned: stacks that begin with it are compared with it as std." for name in names]
 
 
 def _length_notes(finished: list[Record]) -> list[str]:

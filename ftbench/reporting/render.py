@@ -64,6 +64,13 @@ def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"  # adding 0.0 turns -0.0 into 0.0
 
 
+def _bar(share: float, width: int = 12) -> str:
+    """A share of 1 as a bar of ``width`` cells, padded, in steps of an eighth."""
+    eighths = round(share * width * 8)
+    parts = " ▏▎▍▌▋▊▉"
+    return ("█" * (eighths // 8) + parts[eighths % 8].strip()).ljust(width)
+
+
 _HUMAN: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(SETTINGS, lambda value: f"{value:g}" if isinstance(value, float) else str(value)),
     **dict.fromkeys(_HASHES, lambda value: str(value)[:8]),
@@ -71,7 +78,11 @@ _HUMAN: dict[str, Callable[[Any], str]] = {
     "memory": _memory,
     "seconds": lambda value: f"{value:.1f} s",
     "forward": lambda value: f"{value:g}",
-    "within_point": lambda value: f"{value:.0%}",
+    **dict.fromkeys(("within_point", "chosen_share"), lambda value: f"{value:.0%}"),
+    "nu_bar": lambda value: _bar(value),
+    "drift": lambda value: f"{value:+d}",
+    **dict.fromkeys(("nu", "floor", "floor_sd", "cdnv"), lambda value: f"{value:.4g}"),
+    **dict.fromkeys(("participation", "effective_rank", "condition"), lambda value: f"{value:.1f}"),
 }
 
 
@@ -223,7 +234,7 @@ def _grid(table: Table, layout: _Layout) -> Grid:
             grid.add_section()
         best = row.get("style") == "best"
         texts = [
-            Text(cell, style="bold" if best and column.key == "mean" else "")
+            Text(cell, style="bold" if best and column.key in ("mean", "nu") else "")
             for column, cell in zip(layout.columns, cells, strict=True)
         ]
         grid.add_row(*texts, style="dim italic" if row.get("style") == "reference" else "")

@@ -11,6 +11,7 @@ from ftbench.reporting.cells import (
     NO_REFERENCE,
     RECIPE_AXES,
     ROW_AXES,
+    TEXTS,
     VERSIONS,
     Cell,
     Group,
@@ -53,8 +54,7 @@ def runs_table(records: Sequence[Record], searches: Sequence[Search] = (), *, se
         rows += [_arm_row(cell, group, settings) for group in groups for cell in group.arms]
         all_groups += groups
     labels = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
-    texts = {"task", "model", "precision", "passes", "batching", "head", *VERSIONS}
-    columns = tuple(Column(key, labels[key], numeric=key not in texts) for key in settings)
+    columns = tuple(Column(key, labels[key], numeric=key not in TEXTS) for key in settings)
     notes = notes_for(runs, [*references, *arms], all_groups, rows, selection)
     notes += search_notes(searches, [record for record in records if record.result.spec.is_trial])
     return Table(title, columns + _MEASURES, tuple(rows), tuple(notes))

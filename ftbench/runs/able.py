@@ -43,11 +43,12 @@ def settle(
     axes: Mapping[str, Sequence[Any]],
     passes: str = "separate",
     searching: bool = False,
+    tune: Sequence[str] = (),
 ) -> Arms:
-    """The arms of ``--method`` texts that can run with these axes and passes. Raises UsageError."""
-    stacks = parse_arms(texts, baseline=baseline)
+    """The arms of ``--method`` and ``--tune`` texts that can run with these axes and passes. Raises UsageError."""
+    stacks = parse_arms(texts, baseline=baseline, tune=tune)
     own = [text for text in texts if text != ALL]
-    named = parse_arms(own, baseline=baseline) if own or ALL not in texts else [()]
+    named = parse_arms(own or ["std"], baseline=baseline, tune=tune)
     arms = Arms(stacks, [stack for stack in stacks if stack not in named])
     reasons = {}
     for stack in stacks:

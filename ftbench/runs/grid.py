@@ -16,14 +16,23 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ftbench.errors import Interrupted, StoreError, UsageError
+from ftbench.lookup import import_object
 from ftbench.models.locate import Checkpoint
 from ftbench.runs.claim import holder
 from ftbench.runs.files import write_atomic
 from ftbench.runs.stages import Stage
-from ftbench.runs.store import CHECKPOINT, Store
+from ftbench.runs.store import Store
 from ftbench.types import Data, Record, Result, RunSpec
+from ftbench.types.run import CHECKPOINT
 
 log = logging.getLogger(__name__)
+#: what each kind of run does; as paths, so that none loads torch before it is needed
+WORK = {
+    "finetune": "ftbench.training.run:finetune",
+    "reference": "ftbench.training.reference:reference",
+    "probe": "ftbench.training.probe:probe",
+    "variability": "ftbench.training.variability:measure",
+}
 POLL_SECONDS = 1.0
 
 
@@ -48,6 +57,7 @@ class Options:
     """How the study is carried out; none of it changes a number.
 
     keep_model: write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
+    need_models: later runs start from the earlier ones: a finished run that kept no weights is done again.
     """
 
     device: str = "auto"
@@ -56,13 +66,18 @@ class Options:
     force: bool = False
     retry_failed: bool = False
     keep_model: bool = False
+    need_models: bool = False
     checkpoint_every: int = 0
+    prefix_cache: str = "auto"
     should_stop: Callable[[], bool] = lambda: False
 
 
 @dataclass
 class Grid:
-    """The inputs of a study's runs by fingerprint, and the store they go to."""
+    """The inputs of a study's runs by fingerprint, and the store they go to.
+
+    parents: finished runs, of this or another store, that runs of the study start from
+    """
 
     store: Store
     data: Mapping[str, Data]
@@ -70,6 +85,7 @@ class Grid:
     progress: StudyProgress
     options: Options
     records: list[Record] = field(default_factory=list)
+    parents: Sequence[Record] = ()
     _fresh: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
 
@@ -156,25 +172,28 @@ class Grid:
         if record is None or spec.id in self._fresh:
             return record
         retry = self.options.retry_failed and record.result.status != "ok"
-        return None if self.options.force or retry or spec.id in self._again else record
+        wanted = self.options.need_models and spec.kind == "finetune" and record.result.status == "ok"
+        bare = wanted and not (record.folder / "model").is_dir()
+        return None if self.options.force or retry or bare or spec.id in self._again else record
 
     def _do(self, spec: RunSpec) -> Record:
         import torch
+        from threadpoolctl import threadpool_limits
 
         from ftbench.runs.environment import environment
-        from ftbench.training import reference
         from ftbench.training.precision import choose_device
-        from ftbench.training.run import Place, finetune
+        from ftbench.training.run import Place
         from ftbench.training.watch import Control
 
         device = choose_device(self.options.device)
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
-        place = Place(self.store.folder(spec), device, self.options.cache)
+            threadpool_limits(self.options.threads)  # NumPy's and SciPy's too
+        place = Place(self.store.folder(spec), device, self.options.cache, self.options.prefix_cache)
         control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
-        work = finetune if spec.kind == "finetune" else reference.reference
+        work = import_object(WORK[spec.kind], "run")
         try:
-            outcome = work(spec, self.data[spec.data], self.models[spec.weights], place, control)
+            outcome = work(spec, self.data[spec.data], self._source(spec), place, control)
         except (Interrupted, StoreError, UsageError):
             raise
         except Exception as error:
@@ -189,6 +208,20 @@ class Grid:
             environment=environment(str(device)),
             save_model=save_model,
         )
+
+    def _source(self, spec: RunSpec) -> Checkpoint:
+        """The checkpoint that a run starts from. Raises UsageError where that is of a run that kept no weights."""
+        pretrained = self.models[spec.weights]
+        if not spec.parents:
+            return pretrained
+        (parent,) = spec.parents
+        if parent in self.models:
+            return replace(self.models[parent], origin=pretrained)
+        folders = {record.result.spec.id: record.folder for record in (*self.parents, *self.records)}
+        folder = folders[parent]
+        if not (folder / "model").is_dir():
+            raise UsageError(f"{folder} kept no weights. Run its command again with --save-model all")
+        return replace(pretrained, folder=folder / "model", origin=pretrained)
 
     def _failed(self, spec: RunSpec, error: Exception, where: dict[str, Any]) -> Record:
         """Records a crash: its reason in the result, its traceback beside it."""

@@ -104,12 +104,13 @@ def read_new(
     layout = trained.task.layout if trained.task else None
     header = layout.header if layout and path.name in layout.files.values() else ()
     table = read_table(path, header).rename(columns=str)
-    named = to_task_columns(table, layout) if layout and not columns else table
     wanted = tuple(columns) or trained.columns
     if not wanted:
         listed = ", ".join(table.columns)
         raise UsageError(f"which column of '{path}' holds the text? Say it with --text COLUMN. Columns: {listed}")
-    check_texts(wanted, list(named.columns), f"'{path}'")
+    official = layout if not columns else None
+    check_texts(wanted, list(table.columns), f"'{path}'", theirs=official.columns if official else None)
+    named = to_task_columns(table, official) if official else table
     if not len(table):
         raise UsageError(f"'{path}' has no rows")
     taken = [name for name in table.columns if name == "prediction" or name.startswith("probability_")]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftbench.errors import UsageError
+from ftbench.lookup import find
 from ftbench.methods import METHODS, make, parse_stack
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import matched
@@ -20,7 +21,8 @@ from ftbench.runs.matched import Stack
 from ftbench.runs.recipe import BATCH_SIZE, batching_for, lr_for, steps_for
 from ftbench.tasks.perturb import perturb
 from ftbench.types import Data, Record, RunSpec
-from ftbench.types.run import TRIAL_SEED
+from ftbench.types.layers import resolve_layers
+from ftbench.types.run import TRIAL_SEED, TUNING
 
 #: raised whenever a change in training or evaluation can move a number
 ENGINE_REVISION = 1
@@ -28,6 +30,8 @@ ENGINE_REVISION = 1
 DRAWN = ("imbalance", "train_size", "label_noise", "select_on", "limit")
 #: as a ``--method``: each one of the table
 ALL = "all"
+#: as a ``--tune``: the method alone chooses
+FULL = "full"
 log = logging.getLogger(__name__)
 Stage = Callable[[Sequence[Record]], list[RunSpec]]
 #: rows, checkpoint and the values that the axes have
@@ -52,20 +56,28 @@ class Request:
     references: bool = True
 
 
-def parse_arms(texts: Sequence[str], *, baseline: bool) -> list[Stack]:
+def parse_arms(texts: Sequence[str], *, baseline: bool, tune: Sequence[str] = ()) -> list[Stack]:
     """``--method`` texts to stacks without repeats; ``std`` comes first unless it is not wanted. ``all`` is every
     method of the table at its defaults, in the table's order; std++ has the compute of r3f.
 
+    tune: every arm once under each of these methods, std too, which is that method alone; ``full`` is none.
     Raises UsageError for what ``parse_stack`` refuses.
     """
-    names = [name for text in texts or ["std"] for name in (METHODS if text == ALL else [text])]
-    asked = [parse_stack(name) for name in names]
-    stacks = [(), *asked] if baseline else asked
     arms: list[Stack] = []
-    for stack in stacks:
-        if stack not in arms:
-            arms.append(stack)
+    for way in tune or [FULL]:
+        require_tuning(way)
+        whole = [name for name in METHODS if way == FULL or name not in ("std++", *TUNING)]
+        asked = [name for text in texts or ["std"] for name in (whole if text == ALL else [text])]
+        for name in ["std"] * baseline + asked:
+            stack = parse_stack(name if way == FULL else f"{way}+{name}")
+            if stack not in arms:
+                arms.append(stack)
     return arms
+
+
+def require_tuning(way: str) -> None:
+    """Raises UsageError for a ``--tune`` that is no method which chooses what is tuned; names the nearest."""
+    find({name: name for name in (FULL, *TUNING)}, way.partition(":")[0], "way to tune")
 
 
 def plan(request: Request) -> list[Stage]:
@@ -128,24 +140,30 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
     """
     fields = {"batch_size": BATCH_SIZE, "lr": lr_for(model.width), **request.fixed, **chosen}
     fields.setdefault("train_size", data.task.default_train_size)
-    rows = _train_rows(data, fields)
+    rows = train_rows(data, fields)
     fields["steps"] = steps_for(
         rows, fields["batch_size"], epochs=fields.pop("epochs", None), steps=fields.pop("steps", None)
     )
     fields.setdefault("batching", batching_for(rows))
     if fields.get("micro_batch") == fields["batch_size"]:
         fields["micro_batch"] = None  # the whole batch at once: the same run
-    return {"kind": "finetune", **_identity(data, model), **fields}
+    layers = resolve_layers(fields.pop("layers", ""), model.blocks, model.name)
+    if layers:
+        fields["layers"] = layers
+    else:
+        fields.pop("frozen_dropout", None)  # nothing is frozen: the same run
+    return {"kind": "finetune", **identity(data, model), **fields}
 
 
-def _train_rows(data: Data, fields: Mapping[str, Any]) -> int:
+def train_rows(data: Data, fields: Mapping[str, Any]) -> int:
     """How many rows are trained on; refuses sizes and fractions that the task cannot give."""
     asked: dict[str, Any] = {name: fields[name] for name in DRAWN if name in fields}
     RunSpec(kind="reference", task=data.task.name, data="", weights="", **asked)  # refuses what no run can have
     return len(perturb(data, data_seed=0, **asked).splits["train"])
 
 
-def _identity(data: Data, model: Checkpoint) -> dict[str, Any]:
+def identity(data: Data, model: Checkpoint) -> dict[str, Any]:
+    """RunSpec fields that say which rows and weights."""
     return {
         "task": data.task.name,
         "source": data.task.origin(),
@@ -165,8 +183,8 @@ def references(request: Request) -> list[RunSpec]:
     specs: list[RunSpec] = []
     for base, data_seed in itertools.product(_settings(request), request.data_seeds):
         fields = {**{k: base[k] for k in kept if k in base}, "engine_revision": base["engine_revision"]}
-        identity = {k: base[k] for k in ("task", "source", "task_revision", "data", "model", "weights")}
-        specs.append(RunSpec(kind="reference", **identity, **fields, data_seed=draw(base, data_seed)))
+        about = {k: base[k] for k in ("task", "source", "task_revision", "data", "model", "weights")}
+        specs.append(RunSpec(kind="reference", **about, **fields, data_seed=draw(base, data_seed)))
     return list({spec.id: spec for spec in specs}.values())
 
 

@@ -32,10 +32,9 @@ from ftbench.errors import StoreError, UsageError, explain
 from ftbench.runs.claim import Claim, take
 from ftbench.runs.files import slug, to_json, to_jsonl, write_atomic
 from ftbench.types import Cost, Record, Result, RunSpec, Search
-from ftbench.types.run import Status
+from ftbench.types.run import CHECKPOINT, Status
 
 SCHEMA = 1
-CHECKPOINT = "checkpoint.safetensors"
 #: schema n -> a function that turns such a result.json into one of schema n + 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -63,7 +62,7 @@ class Store:
         """Where the run lives. An id that is there under another name is found too."""
         task = self.root / slug(spec.task)
         known = sorted(task.glob(f"*-{spec.id}"))
-        arm = spec.kind if spec.kind == "reference" else spec.method
+        arm = spec.kind if spec.kind in ("reference", "variability") else spec.method
         return known[0] if known else task / f"{slug(arm)}-seed{spec.seed}-{spec.id}"
 
     def find(self, spec: RunSpec) -> Record | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ftbench.errors import UsageError
 from ftbench.tasks.files import READERS, read_tables
-from ftbench.tasks.task_file import SUFFIX
 from ftbench.types.task import Files, Hub, Kind, Task
 
 METRICS_OF: dict[Kind, tuple[str, ...]] = {
@@ -24,7 +23,7 @@ def is_reference(name: str) -> bool:
     """Whether ``name`` means a file, a folder or a hub data set rather than a declared task."""
     if name.startswith(HUB) or "/" in name or "\\" in name:
         return True
-    return bool(name) and (Path(name).suffix.lower() in (*READERS, SUFFIX) or os.path.exists(name))
+    return bool(name) and (bool(Path(name).suffix) or os.path.exists(name))
 
 
 def own_task(path_or_hub: str, text: tuple[str, ...], label: str, kind: Kind, encoding: str = "") -> Task:

@@ -29,8 +29,9 @@ def read_download(task: Task, source: Download) -> tuple[dict[str, DataFrame], t
         if split in layout.optional and not path.exists():
             notes.append(f"task '{task.name}' has no {name} in {layout.folder}/: its {split} rows are not scored")
             continue
-        table = to_task_columns(read_table(path, layout.header), layout)
-        check_columns(task, list(table.columns), f"'{path}'")
+        table = read_table(path, layout.header)
+        check_columns(task, list(table.columns), f"'{path}'", layout.columns)
+        table = to_task_columns(table, layout)
         table[task.target] = table[task.target].replace(dict(layout.names))
         missing = ["", "-", "-1", -1] if task.unlabelled == "drop" else [""]
         whole = table[~table[task.target].isin(missing)]
@@ -44,20 +45,29 @@ def read_download(task: Task, source: Download) -> tuple[dict[str, DataFrame], t
 
 
 def task_folder(task: Task, source: Download) -> Path:
-    """The task's folder, whatever its capitals. Raises UsageError naming what is there."""
+    """The task's folder, whatever its capitals, in the download or in a folder of it (several downloads side by side).
+
+    Raises UsageError naming what is there.
+    """
     root = Path(source.path).expanduser()
     wanted = source.layout.folder
     if not root.is_dir():
         raise UsageError(f"--data-dir '{source.path}' is not a folder")
-    there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    found = next((name for name in there if name.lower() == wanted.lower()), None)
+    within = _folders(root)
+    both = [*within, *(deeper for folder in within for deeper in _folders(folder))]
+    found = next((folder for folder in both if folder.name.lower() == wanted.lower()), None)
     if found is None:
+        there = [folder.name for folder in within]
         listed = ", ".join(there[:12]) or "no folders"
         raise UsageError(
             f"--data-dir '{source.path}' has no folder {wanted} for task '{task.name}'.{nearest(wanted, there)} "
             f"It holds {listed}"
         )
-    return root / found
+    return found
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir())
 
 
 def to_task_columns(table: DataFrame, layout: Layout) -> DataFrame:

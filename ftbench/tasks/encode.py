@@ -11,7 +11,7 @@ import numpy as np
 from ftbench.errors import UsageError
 from ftbench.lookup import nearest
 from ftbench.tasks.splits import carve
-from ftbench.types.task import Data, Rows, Task
+from ftbench.types.task import Data, Files, Rows, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -76,19 +76,34 @@ def _doubts(task: Task, rows: Rows, labels: Sequence[str], where: str) -> tuple[
     return tuple(notes)
 
 
-def check_columns(task: Task, columns: Sequence[Any], where: str) -> None:
+def check_columns(task: Task, columns: Sequence[Any], where: str, theirs: Mapping[str, str] | None = None) -> None:
     """Raises UsageError for a text or label column that is not there; names those that are."""
-    check_texts(task.inputs, columns, where)
-    check_texts((task.target,), columns, where, what="label")
+    check_texts(task.inputs, columns, where, theirs=theirs)
+    if task.target == "label" and isinstance(task.source, Files) and "label" not in map(str, columns):
+        listed = ", ".join(map(str, columns))
+        raise UsageError(f"{where} has no label column 'label' (another: --label COLUMN). Columns: {listed}")
+    check_texts((task.target,), columns, where, what="label", theirs=theirs)
 
 
-def check_texts(wanted: Sequence[str], columns: Sequence[Any], where: str, what: str = "text") -> None:
-    """Raises UsageError for a column that is not there; names those that are."""
+def check_texts(
+    wanted: Sequence[str],
+    columns: Sequence[Any],
+    where: str,
+    *,
+    what: str = "text",
+    theirs: Mapping[str, str] | None = None,
+) -> None:
+    """Raises UsageError for a column that is not there; names those that are.
+
+    theirs: what official files call a column, where that differs; either name will do.
+    """
     known = [str(column) for column in columns]
     for name in wanted:
-        if name not in known:
-            listed = ", ".join(known)
-            raise UsageError(f"{where} has no {what} column '{name}'.{nearest(name, known)} Columns: {listed}")
+        names = dict.fromkeys(((theirs or {}).get(name, name), name))
+        if not any(each in known for each in names):
+            called = " or ".join(f"'{each}'" for each in names)
+            near = nearest(next(iter(names)), known)
+            raise UsageError(f"{where} has no {what} column {called}.{near} Columns: {', '.join(known)}")
 
 
 def text_cells(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
@@ -126,14 +141,19 @@ def _named(task: Task, labels: list[str], where: str) -> list[str]:
     """Labels by name where a declared task's file has their ids. Raises UsageError for hidden ones (-1)."""
     hidden = sum(label == "-1" for label in labels) if task.kind == "classification" else 0
     if hidden and "-1" not in task.labels and (task.labels or hidden == len(labels)):
-        raise UsageError(
-            f"{where}: {hidden:,} of {len(labels):,} labels in column '{task.target}' are hidden (-1), so these rows "
-            "cannot be scored"
-        )
+        raise UsageError(hidden_labels(task, hidden, len(labels), where))
     ids = {str(number): name for number, name in enumerate(task.labels)}
     if set(labels) & set(task.labels) or set(ids) & set(task.labels):
         return labels
     return [ids.get(label, label) for label in labels]
+
+
+def hidden_labels(task: Task, hidden: int, rows: int, where: str) -> str:
+    """What is wrong with a split of which labels are -1."""
+    return (
+        f"{where}: {hidden:,} of {rows:,} labels in column '{task.target}' are hidden (-1), so these rows "
+        "cannot be scored"
+    )
 
 
 def _class_names(task: Task, raw: Mapping[str, list[str]], where: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from ftbench.types.task import Data, Rows
 FEW_ROWS = 8
 #: the most frequent class over the rarest beyond which the balance is named
 LOPSIDED = 10
+#: fewer rows to score than this are named
+FEW_SCORED = 50
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ def examine(data: Data) -> Examined:
         if found["empty"]:
             warnings.append(f"{name}: {found['empty']:,} of {found['rows']:,} texts are empty")
         if found["duplicates"]:
-            warnings.append(f"{name}: {found['duplicates']:,} rows repeat the text of an earlier one")
+            warnings.append(
+                f"{name}: {found['duplicates']:,} of {found['rows']:,} rows with the text of an earlier one"
+            )
+        if name != "train" and found["rows"] < FEW_SCORED:
+            warnings.append(f"{name}: {found['rows']} rows only: a score on so few is mostly chance")
     return Examined(splits, (*warnings, *_doubtful_labels(data)))
 
 
@@ -62,7 +68,7 @@ def _leaks(keys: Mapping[str, Sequence[str]]) -> list[str]:
         shared = sum(key in train for key in own) if name != "train" else 0
         if shared:
             found.append(
-                f"{shared:,} of {len(own):,} {name} rows have a text that is in train too: their scores may be memory"
+                f"{name}: {shared:,} of {len(own):,} rows with a text that is in train too: their scores may be memory"
             )
     return found
 
@@ -74,7 +80,7 @@ def _contradictions(data: Data, keys: Sequence[str]) -> list[str]:
     for key, label in zip(keys, data.splits["train"].labels.tolist(), strict=True):
         given.setdefault(key, set()).add(label)
     found = sum(len(labels) > 1 for labels in given.values())
-    return [f"train: {found:,} texts occur with different labels"] if found else []
+    return [f"train: texts that stand there with different labels: {found:,}"] if found else []
 
 
 def _doubtful_labels(data: Data) -> list[str]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: What a validation split may be called, as a file's stem or as a split of the hub.
 VALIDATION_NAMES = ("validation", "valid", "dev")
+#: Spreadsheets, which are not read.
+SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 #: What a CSV may be separated by, the likeliest first, judged by its first rows.
 DELIMITERS, SNIFFED_ROWS = (",", ";", "\t", "|"), 50
 
@@ -61,7 +63,8 @@ def read_table(path: Path, header: tuple[str, ...] = (), encoding: str = "") -> 
         names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UsageError(f"no file '{path}'.{nearest(path.name, names)}")
     if reader is None:
-        raise UsageError(f"'{path}' is of no known kind: expected a file named {', '.join(READERS)}")
+        hint = ". Save the sheet as CSV" if path.suffix.lower() in SHEETS else ""
+        raise UsageError(f"'{path}' is of no known kind: expected a file named {', '.join(READERS)}{hint}")
     try:
         if path.stat().st_size == 0:
             raise UsageError(f"'{path}' is empty")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.tasks.downloads import read_download
-from ftbench.tasks.encode import check_columns, to_data
+from ftbench.tasks.encode import check_columns, hidden_labels, to_data
 from ftbench.tasks.files import VALIDATION_NAMES, read_tables
 from ftbench.types.task import Data, Document, Download, Files, Hub, Packaged, Task
 
@@ -87,8 +87,8 @@ def _decode(raw: bytes) -> str:
 def _load_hub(task: Task, source: Hub) -> Data:
     """Rows of a hub data set; the names of a ``ClassLabel`` are the task's labels, in its order.
 
-    Raises FtbenchError when the hub does not give it or a split hides its labels (they are -1),
-    UsageError for a data set without a train split or without the columns.
+    Raises FtbenchError when the hub does not give it, UsageError for a data set without a train split or without
+    the columns, and for a split that hides its labels (they are -1).
     """
     where = f"data set '{source.repo}'" + (f", {source.config}" if source.config else "")
     splits = download(source)
@@ -102,7 +102,7 @@ def _load_hub(task: Task, source: Hub) -> Data:
         tables[name] = _table(task, source, splits[theirs], f"{where}, {name}", notes)
     groups: tuple[str, ...] = ()
     if source.groups:
-        groups, tables["validation"] = _grouped(task, source, wanted["validation"], notes)
+        groups, tables["validation"] = _grouped(task, source, wanted["validation"], tables["validation"], notes)
     names = getattr(splits["train"].features[task.target], "names", None)
     data = to_data(task, tables, where, tuple(names or ()))
     if groups:
@@ -127,14 +127,22 @@ def download(source: Hub) -> Any:
         ) from error
 
 
-def _grouped(task: Task, source: Hub, split: str, notes: list[str]) -> tuple[tuple[str, ...], DataFrame]:
-    """The validation rows of every group after each other, and the group of each row."""
+def _grouped(
+    task: Task, source: Hub, split: str, own: DataFrame, notes: list[str]
+) -> tuple[tuple[str, ...], DataFrame]:
+    """The validation rows of every group after each other, and the group of each row.
+
+    own: those of the source's own configuration, which are here already.
+    """
     import pandas
 
-    tables = {
-        group: _table(task, source, download(replace(source, config=group))[split], f"{source.repo}, {group}", notes)
-        for group in source.groups
-    }
+    def table_of(group: str) -> DataFrame:
+        if group == source.config:
+            return own
+        theirs = download(replace(source, config=group))[split]
+        return _table(task, source, theirs, f"data set '{source.repo}', {group}, validation", notes)
+
+    tables = {group: table_of(group) for group in source.groups}
     groups = tuple(group for group, table in tables.items() for _ in range(len(table)))
     return groups, pandas.concat(tables.values(), ignore_index=True)
 
@@ -148,7 +156,7 @@ def _table(task: Task, source: Hub, split: Any, where: str, notes: list[str]) ->
         ids = table[task.target].fillna(-1).astype(int)
         hidden = int((ids < 0).sum())
         if hidden and (task.unlabelled == "refuse" or hidden == len(table)):
-            raise FtbenchError(f"{where}: split has no labels ({hidden:,} of its labels are hidden)")
+            raise UsageError(hidden_labels(task, hidden, len(table), where))
         if hidden:
             notes.append(f"task '{task.name}': {hidden:,} of {len(table):,} rows ({where}) have no label")
             table = table[ids >= 0].reset_index(drop=True)

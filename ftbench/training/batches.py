@@ -110,22 +110,31 @@ def collate(
 
 def _tokenize(rows: Rows, tokenizer: Any, max_length: int) -> Tokens:
     limit = min(max_length, _model_limit(tokenizer))
-    ids: list[Ints] = []
-    types: list[Ints] = []
-    lengths: list[int] = []
-    truncated = 0
-    for start in range(0, len(rows), CHUNK):
-        columns = [list(column[start : start + CHUNK]) for column in rows.texts]
-        encoded = tokenizer(*columns, truncation=True, max_length=limit, return_attention_mask=False)
-        ids.append(_flat(encoded["input_ids"], np.int32))
-        if "token_type_ids" in encoded:
-            types.append(_flat(encoded["token_type_ids"], np.int8))
-        lengths += [len(row) for row in encoded["input_ids"]]
-        truncated += _count_truncated(encoded)
-    if min(lengths) == 0:
-        raise UsageError(f"row {int(np.argmin(lengths))} has no tokens: its text is empty")
-    flat_types = np.concatenate(types) if types else None
-    return Tokens(np.concatenate(ids), flat_types, np.asarray(lengths, dtype=np.int32), truncated)
+    starts = range(0, len(rows), CHUNK)
+    chunks = [_tokenize_chunk([list(column[i : i + CHUNK]) for column in rows.texts], tokenizer, limit) for i in starts]
+    types = [chunk.types for chunk in chunks if chunk.types is not None]
+    whole = Tokens(
+        np.concatenate([chunk.ids for chunk in chunks]),
+        np.concatenate(types) if types else None,
+        np.concatenate([chunk.lengths for chunk in chunks]),
+        sum(chunk.truncated for chunk in chunks),
+    )
+    if whole.lengths.min() == 0:
+        raise UsageError(f"row {int(whole.lengths.argmin())} has no tokens: its text is empty")
+    return whole
+
+
+def _tokenize_chunk(columns: list[list[str]], tokenizer: Any, limit: int) -> Tokens:
+    """Flat arrays of some rows. The lists, ten times as large, are gone before the next rows come: memory is used
+    again instead of asked for, which is a tenth of the time."""
+    encoded = tokenizer(*columns, truncation=True, max_length=limit, return_attention_mask=False)
+    ids = encoded["input_ids"]
+    return Tokens(
+        _flat(ids, np.int32),
+        _flat(encoded["token_type_ids"], np.int8) if "token_type_ids" in encoded else None,
+        np.fromiter(map(len, ids), dtype=np.int32, count=len(ids)),
+        _count_truncated(encoded),
+    )
 
 
 def _flat(rows: list[list[int]], kind: Any) -> Ints:

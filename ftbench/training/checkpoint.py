@@ -21,8 +21,7 @@ from torch import Tensor
 
 from ftbench.errors import StoreError, explain
 from ftbench.methods.method import Method
-
-NAME = "checkpoint.safetensors"
+from ftbench.types.run import CHECKPOINT
 
 
 @dataclass
@@ -47,10 +46,10 @@ def save(
         tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items()}
     for index, method in enumerate(methods):
         tensors |= {f"method.{index}.{key}": value for key, value in method.state_dict().items()}
-    temporary = folder / f".{NAME}.{os.getpid()}"
+    temporary = folder / f".{CHECKPOINT}.{os.getpid()}"
     try:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"state": _dump(state)})
-        os.replace(temporary, folder / NAME)
+        os.replace(temporary, folder / CHECKPOINT)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise StoreError(f"cannot write the checkpoint in {folder}: {explain(error)}") from error
@@ -64,7 +63,7 @@ def load(
     None when there is no readable checkpoint of this very model (another version may name weights otherwise).
     """
     try:
-        with safe_open(folder / NAME, framework="pt") as file:
+        with safe_open(folder / CHECKPOINT, framework="pt") as file:
             state = State(**json.loads(file.metadata()["state"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):

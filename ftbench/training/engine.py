@@ -45,11 +45,11 @@ from ftbench.models.backbone import Backbone
 from ftbench.training.batches import Tokens, plan, share
 from ftbench.training.checkpoint import State
 from ftbench.training.cost import Meter
-from ftbench.training.evaluate import collate_for
 from ftbench.training.log import Window
 from ftbench.training.optim import lr_at, mix, trained
-from ftbench.training.passes import Passes, gradient_ratios, run_passes
+from ftbench.training.passes import Passes, batch_of, gradient_ratios, run_passes
 from ftbench.training.precision import autocast, make_scaler
+from ftbench.training.prefix import Prefix
 from ftbench.types import RunSpec
 
 LOG_RECORDS = 100
@@ -65,7 +65,7 @@ class Training:
     """All that one run trains with.
 
     labels: (n,) training targets, perturbed; index: (n,) row numbers in the task's split.
-    ``state`` says how far it is; ``window`` holds what was logged since the last record.
+    ``state`` says how far it is; ``window`` holds what was logged since the last record. ``prefix``: see there.
     """
 
     spec: RunSpec
@@ -78,6 +78,7 @@ class Training:
     optimizer: torch.optim.AdamW
     meter: Meter
     state: State = field(default_factory=State)
+    prefix: Prefix | None = None
 
     def __post_init__(self) -> None:
         if self.spec.passes == "joined" and not all(method.can_join for method in self.methods):
@@ -174,10 +175,12 @@ def micro_step(
     """
     spec, cost = run.spec, run.meter.cost
     batch = make_batch(run, step, micro, part)
-    passes = Passes(run.backbone, batch, mix(spec.seed, step, micro, "dropout"), states=run.states)
-    batch.run = passes.view
     for method in run.methods:
         method.begin(batch)
+    run.prefix = run.prefix and run.prefix.proven(batch)
+    seed = mix(spec.seed, step, micro, "dropout")
+    passes = Passes(run.backbone, batch, seed, states=run.states, prefix=run.prefix)
+    batch.run = passes.view
     with autocast(run.backbone.device, spec.precision):
         values = (_owned if run.backward else _objective)(run, passes, fraction)
     cost.forward_passes += passes.count
@@ -241,17 +244,9 @@ def evaluation_steps(steps: int, per_epoch: int, evaluations: int) -> list[int]:
 
 def make_batch(run: Training, step: int, micro: int, part: Any) -> Batch:
     """The rows at the positions ``part`` (rows,) as a micro-batch of a step, with its own random numbers."""
-    device = run.backbone.device
-    kind = torch.float32 if run.regression else torch.int64
-    batch = Batch(
-        inputs=collate_for(run.backbone, run.tokens, part),
-        labels=torch.as_tensor(run.labels[part], dtype=kind).to(device, non_blocking=True),
-        ids=torch.as_tensor(run.index[part]).to(device, non_blocking=True),
-        generator=torch.Generator(device).manual_seed(mix(run.spec.seed, step, micro, "method")),
-        regression=run.regression,
-        diagnose=micro == 0 and step in _diagnosed(run.spec.steps),
-        positions=torch.as_tensor(part),
-    )
+    seed = mix(run.spec.seed, step, micro, "method")
+    batch = batch_of(run.backbone, run.tokens, run.labels, run.index, part, seed, regression=run.regression)
+    batch.diagnose = micro == 0 and step in _diagnosed(run.spec.steps)
     batch.task_loss = lambda out: task_loss(out.logits, batch.labels, regression=run.regression)
     return batch
 

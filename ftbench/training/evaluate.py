@@ -10,6 +10,7 @@ import torch
 
 from ftbench.metrics import CALIBRATION, METRICS
 from ftbench.models.backbone import Backbone
+from ftbench.models.modes import evaluating
 from ftbench.training.batches import Tokens, collate
 from ftbench.training.precision import autocast
 from ftbench.types import Rows
@@ -34,16 +35,13 @@ def over_rows(backbone: Backbone, tokens: Tokens, compute: Callable[[dict[str, t
 
     In evaluation mode; the model's mode is put back after.
     """
-    model = backbone.model
-    was_training = model.training
-    model.eval()
     order = np.argsort(-tokens.lengths, kind="stable")
     pieces = []
-    for start in range(0, len(order), EVAL_BATCH):
-        inputs = collate_for(backbone, tokens, order[start : start + EVAL_BATCH])
-        pieces.append(compute(inputs))
+    with evaluating(backbone.model):
+        for start in range(0, len(order), EVAL_BATCH):
+            inputs = collate_for(backbone, tokens, order[start : start + EVAL_BATCH])
+            pieces.append(compute(inputs))
     computed = torch.cat(pieces).cpu().numpy()
-    model.train(was_training)
     out = np.empty_like(computed)
     out[order] = computed
     return out

@@ -14,6 +14,8 @@ def memorised(run: Training, clean: Rows) -> dict[str, int]:
 
     clean: the task's train rows before any label was flipped. Empty without flipped labels.
     """
+    if not run.spec.label_noise:
+        return {}
     truth = dict(zip(clean.index.tolist(), clean.labels.tolist(), strict=True))
     true = np.array([truth[i] for i in run.index.tolist()])
     flipped = np.flatnonzero(true != run.labels)

@@ -20,6 +20,7 @@ import torch
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
+from ftbench.models.pooling import mean
 from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter
 from ftbench.training.evaluate import over_rows, score, score_split
@@ -83,11 +84,7 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
 def pooled(network: models.Backbone, tokens: Tokens) -> Array:
     """Mean over real tokens of the encoder's last hidden states, float32, (n, width)."""
 
-    def mean(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        mask = inputs["attention_mask"].unsqueeze(-1).float()
-        return (network.hidden(inputs).float() * mask).sum(1) / mask.sum(1)
-
-    return over_rows(network, tokens, mean)
+    return over_rows(network, tokens, lambda inputs: mean(network.hidden(inputs), inputs["attention_mask"]))
 
 
 def fit_linear(train_x: Array, train_y: Array, x: Array, *, regression: bool, metric: str) -> Array:

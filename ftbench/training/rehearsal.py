@@ -15,7 +15,7 @@ from ftbench.methods.method import Method
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
 from ftbench.training.batches import Tokens, tokenize
-from ftbench.training.start import start_of
+from ftbench.training.start import network_of, start_of
 from ftbench.types import Data, Rows, RunSpec
 
 #: most rows of a rehearsal
@@ -36,7 +36,8 @@ def rehearse(
     seen: set[tuple[str, ...]] = set()
     for name, spec in runs:
         rows = data[spec.data]
-        place = (spec.weights, spec.head, rows.task.kind, *(rows.labels if spec.head == "kept" else ()))
+        kept = rows.labels if spec.head == "kept" else ()
+        place = (spec.weights, spec.head, spec.layers, rows.task.kind, *kept)
         acts = any(type(method).prepare is not Method.prepare for method in make(spec.methods))
         if not acts or (*place, spec.method) in seen:
             continue
@@ -61,16 +62,16 @@ class _Stage:
         self.rows = few(data.splits["train"])
         tokenizer = models.load_tokenizer(source)
         self.tokens: Tokens = tokenize(self.rows, tokenizer, spec.max_length, key=source.fingerprint)
-        self.network = models.load(
-            source, tokenizer, data.labels, regression=self.regression, seed=spec.seed, head=spec.head
-        )
+        self.network = network_of(spec, data, source, tokenizer)
 
     def prepare(self, spec: RunSpec) -> None:
         """On a copy: methods change what they prepare."""
         shared: dict[int, Any] = {id(self.network.tokenizer): self.network.tokenizer}
         network = copy.deepcopy(self.network, shared)
         torch.manual_seed(spec.seed)
-        start = start_of(spec, network, self.tokens, self.rows, None, regression=self.regression)
+        start = start_of(
+            spec, network, self.tokens, self.rows, None, original=lambda: network, regression=self.regression
+        )
         for method in make(spec.methods):
             method.prepare(start)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from ftbench import methods as catalogue
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
+from ftbench.models.modes import holding
 from ftbench.tasks.perturb import perturb
 from ftbench.training import checkpoint
 from ftbench.training.batches import Tokens, tokenize
@@ -24,18 +23,21 @@ from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
 from ftbench.training.memorised import memorised
 from ftbench.training.optim import make_optimizer, mix, parameter_groups, trained
-from ftbench.training.start import start_of
+from ftbench.training.prefix import prefix_of
+from ftbench.training.start import network_of, start_of
 from ftbench.training.watch import Control, Split, Watch
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
 
 
 @dataclass
 class Place:
-    """Where a run works: its folder in the store, the device, the cache of tokenised rows."""
+    """Where a run works: its folder in the store, the device, and the cache of tokenised rows and whatever runs share.
+    prefix: auto, on or off; whether what frozen layers give is part of that, see ``training.prefix``."""
 
     folder: Path
     device: torch.device
     cache: Path | None = None
+    prefix: str = "auto"
 
 
 @dataclass
@@ -78,7 +80,7 @@ def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]
     """Leaves a plain model. Returns the scores of weights other than ``best``, by selection: ``last``, ``raw`` (where
     a method's result is not the weights of the last step) and the methods' candidates."""
     scores = {"last": next(r["evaluation"] for r in reversed(run.state.history) if "evaluation" in r)}
-    model = run.backbone.model
+    model, predicted = run.backbone.model, watch.logits
     model.eval()
     for method in run.methods:
         for name, weights in method.candidates(run.backbone).items():
@@ -89,20 +91,9 @@ def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]
         method.finish(run.backbone)
     if moved:
         scores |= {"raw": scores["last"], "last": watch.score(run)}
-    elif len(scores) > 1:
-        watch.score(run)  # the predictions that are stored are those of the last weights
+    else:
+        watch.logits = predicted  # the predictions that are stored are those of the last weights
     return scores
-
-
-@contextlib.contextmanager
-def holding(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Within: the model has other values for the weights named."""
-    own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name in weights}
-    model.load_state_dict(dict(weights), strict=False)
-    try:
-        yield
-    finally:
-        model.load_state_dict(own, strict=False)
 
 
 def apply_perturbations(spec: RunSpec, data: Data) -> Data:
@@ -131,15 +122,23 @@ def _prepare(
 ) -> Training:
     """The model with its seeded head, methods prepared, optimizer made, checkpoint loaded."""
     regression = data.task.kind == "regression"
-    network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed, head=spec.head)
+    network = network_of(spec, data, source, tokenizer)
     network.model.to(place.device)
     methods = catalogue.make(spec.methods)
     train_rows = data.splits["train"]
-    start = start_of(spec, network, tokens, train_rows, place.cache, regression=regression)
+
+    def original() -> models.Backbone:
+        first = models.load(source.origin or source, tokenizer, data.labels, regression=regression, seed=spec.seed)
+        first.model.to(place.device)
+        return first
+
+    start = start_of(spec, network, tokens, train_rows, place.cache, original=original, regression=regression)
     meter.start()
+    prefix = prefix_of(spec, start, tokens, methods, place.prefix)
     for number, method in enumerate(methods):
         torch.manual_seed(mix(spec.seed, number, "prepare"))
         method.prepare(start)
+    prefix = prefix and prefix.filled(start)
     meter.stop()
     optimizer = make_optimizer(parameter_groups(network, methods, spec.weight_decay), spec.lr)
     state = checkpoint.load(place.folder, network.model, optimizer, methods) or checkpoint.State()
@@ -148,7 +147,7 @@ def _prepare(
         meter.cost.__dict__.update(state.cost, **here, interruptions=state.cost["interruptions"] + 1)
     meter.cost.trained_parameters = sum(p.numel() for p in trained(optimizer, network.model))
     return Training(
-        spec, network, methods, tokens, train_rows.labels, train_rows.index, regression, optimizer, meter, state
+        spec, network, methods, tokens, train_rows.labels, train_rows.index, regression, optimizer, meter, state, prefix
     )
 
 

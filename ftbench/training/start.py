@@ -3,39 +3,63 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from ftbench.methods.method import Batch, Start
+from ftbench.models import backbone as models
 from ftbench.models.backbone import Backbone
+from ftbench.models.locate import Checkpoint
+from ftbench.models.trainable import restrict
 from ftbench.training.batches import Tokens, share
-from ftbench.training.evaluate import EVAL_BATCH, collate_for
+from ftbench.training.evaluate import EVAL_BATCH
 from ftbench.training.optim import mix
-from ftbench.types import Rows, RunSpec
+from ftbench.training.passes import batch_of
+from ftbench.types import Data, Rows, RunSpec
+from ftbench.types.layers import Layers
+
+
+def network_of(spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any) -> Backbone:
+    """What one run starts from: pretrained weights under its head; without the blocks above that, and with those
+    frozen that the spec leaves out. Raises UsageError for a model that cannot be loaded so."""
+    layers = Layers.parse(spec.layers) if spec.layers else None
+    network = models.load(
+        source,
+        tokenizer,
+        data.labels,
+        regression=data.task.kind == "regression",
+        seed=spec.seed,
+        layers=layers.head if layers else None,
+        head=spec.head,
+    )
+    if layers:
+        restrict(network, layers, frozen_dropout=spec.frozen_dropout)
+    return network
 
 
 def start_of(
-    spec: RunSpec, backbone: Backbone, tokens: Tokens, rows: Rows, cache: Path | None, *, regression: bool
+    spec: RunSpec,
+    backbone: Backbone,
+    tokens: Tokens,
+    rows: Rows,
+    cache: Path | None,
+    *,
+    original: Callable[[], Backbone],
+    regression: bool,
 ) -> Start:
     """``Start`` for one run. Its batches hold the rows in the order of train; their passes have no dropout."""
-    device = backbone.device
-    labels = torch.as_tensor(rows.labels, dtype=torch.float32 if regression else torch.int64)
 
     def batches() -> Iterator[Batch]:
         for number, part in enumerate(share(np.arange(len(rows)), EVAL_BATCH)):
-            batch = Batch(
-                inputs=collate_for(backbone, tokens, part),
-                labels=labels[part].to(device),
-                ids=torch.as_tensor(rows.index[part]).to(device),
-                generator=torch.Generator(device).manual_seed(mix(spec.seed, number, "start")),
-                regression=regression,
-                positions=torch.as_tensor(part),
-            )
-            yield batch
+            seed = mix(spec.seed, number, "start")
+            yield batch_of(backbone, tokens, rows.labels, rows.index, part, seed, regression=regression)
 
-    digest = hashlib.sha256(repr((spec.weights, spec.max_length, tokens.ids.shape)).encode())
-    digest.update(np.ascontiguousarray(tokens.ids).tobytes())
-    return Start(backbone, spec.steps, len(rows), batches, cache, digest.hexdigest()[:24])
+    def key() -> str:
+        digest = hashlib.sha256(repr((spec.weights, spec.max_length, tokens.ids.shape)).encode())
+        digest.update(np.ascontiguousarray(tokens.ids).tobytes())
+        return digest.hexdigest()[:24]
+
+    return Start(backbone, spec.steps, len(rows), batches, cache, key, original)

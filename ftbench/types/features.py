@@ -14,7 +14,7 @@ class Features:
 
     hidden:  (layers, examples, width) float32, possibly memory-mapped
     labels:  (examples,) class numbers, or float targets in regression
-    pooling: ``mean`` over the ordinary tokens, ``cls`` (what the head of an encoder reads) or ``last``
+    pooling: which of a text's tokens: ``mean``, ``ordinary``, ``cls`` or ``last``; see ``models.pooling``
     """
 
     hidden: np.ndarray[Any, Any]

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftbench.errors import UsageError
+from ftbench.types.layers import Layers
 
 Status = Literal["ok", "diverged", "failed"]
 #: seeds from here on are those of trials: runs that only choose a configuration, see ``Search``
 TRIAL_SEED = 2**31
+#: the file in a run's folder that training writes and the store takes away
+CHECKPOINT = "checkpoint.safetensors"
+#: methods that choose which parameters are tuned, the first of their stack; ``Method.tunes`` is the same
+TUNING = ("bitfit", "lora", "adapter")
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -60,9 +65,12 @@ class RunSpec:
     ``id`` hashes the fields that differ from the value they had when they were introduced; so a new
     field never changes an old run's id. ``data`` and ``weights`` are fingerprints of the rows and of
     the checkpoint, ``*_revision`` are raised whenever a number can move.
+
+    layers:         ``Layers`` as text; empty: every block is tuned, and the embeddings
+    frozen_dropout: whether what lies below the lowest tuned block drops as in plain fine-tuning, or not at all
     """
 
-    kind: Literal["finetune", "reference"]
+    kind: Literal["finetune", "reference", "probe", "variability"]
     task: str
     data: str
     weights: str
@@ -93,6 +101,21 @@ class RunSpec:
     evaluations: int = _since(10)
     imbalance: float | None = _since(None)
     head: Literal["fresh", "kept"] = _since("fresh")
+    # what the encoder was before: "" as pretrained, "random", or tuned on tasks, "sst2>qnli"; by which run
+    encoder: str = _since("")
+    parents: tuple[str, ...] = _since(())
+    # probes
+    pooling: Literal["mean", "ordinary", "cls", "last"] = _since("mean")
+    repeats: int = _since(0)
+    layers: str = _since("")
+    frozen_dropout: bool = _since(False)
+    # layers measured without training; see analysis.variability
+    bins: int | None = _since(None)
+    permutations: int = _since(0)
+    resamples: int = _since(0)
+    weighting: Literal["class", "sample"] = _since("class")
+    dtype: Literal["fp64", "paper"] = _since("fp64")
+    probe: bool = _since(False)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -121,19 +144,24 @@ class RunSpec:
         return "+".join(m.label for m in self.methods) or "std"
 
     @property
+    def tuning(self) -> tuple[MethodSpec, ...]:
+        """The method that chooses which parameters are tuned, where there is one."""
+        return tuple(m for m in self.methods[:1] if m.name in TUNING)
+
+    @property
     def is_trial(self) -> bool:
         """Whether the run was made to choose a configuration: it is in no mean."""
         return self.kind == "finetune" and self.seed >= TRIAL_SEED
 
     def arm(self) -> dict[str, Any]:
-        """Everything in the id but the seeds: runs that share it are averaged."""
-        return {key: value for key, value in self.hashed().items() if key not in ("seed", "data_seed")}
+        """Everything in the id but the seeds and what differs with them: runs that share it are averaged."""
+        return {key: value for key, value in self.hashed().items() if key not in ("seed", "data_seed", "parents")}
 
     def rows_key(self) -> tuple[Any, ...]:
         """The rows and the model: references and methods that share it can be compared."""
         return (
             self.task, self.data, self.task_revision, self.weights, self.train_size, self.label_noise,
-            self.select_on, self.limit, self.max_length, self.imbalance,
+            self.select_on, self.limit, self.max_length, self.imbalance, self.encoder,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -154,7 +182,7 @@ class RunSpec:
             item.name: item.metadata["introduced"] for item in dataclasses.fields(cls) if "introduced" in item.metadata
         }
         methods = tuple(MethodSpec(**m) for m in data.get("methods", ()))
-        return cls(**{**introduced, **data, "methods": methods})
+        return cls(**{**introduced, **data, "methods": methods, "parents": tuple(data.get("parents", ()))})
 
 
 def _canonical(value: Any) -> str:
@@ -184,7 +212,16 @@ def _check(spec: RunSpec) -> None:
         ("precision", spec.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
         ("evaluations", spec.evaluations >= 1, "at least 1"),
         ("head", spec.head in ("fresh", "kept"), "fresh or kept"),
+        ("pooling", spec.pooling in ("mean", "ordinary", "cls", "last"), "mean, ordinary, cls or last"),
+        ("repeats", spec.repeats >= (spec.kind == "probe"), "at least 1"),
+        ("bins", spec.bins is None or spec.bins == 0 or spec.bins >= 2, "at least 2, or 0 for none"),
+        ("permutations", spec.permutations == 0 or spec.permutations >= 19, "at least 19, to tell signal from chance"),
+        ("resamples", spec.resamples >= 0, "0 or more"),
+        ("weighting", spec.weighting in ("class", "sample"), "class or sample"),
+        ("dtype", spec.dtype in ("fp64", "paper"), "fp64 or paper"),
     ]
+    if spec.layers:
+        Layers.parse(spec.layers)
     for name, good, expected in rules:
         if not good:
             shown = name.replace("_", "-")

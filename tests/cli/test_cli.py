@@ -11,49 +11,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from ftbench.cli.app import app, main
-
-
-@dataclass
-class Said:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def both(self) -> str:
-        return self.out + self.err
-
-
-Ftbench = Callable[..., Said]
-
-
-@pytest.fixture
-def ftbench(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ftbench:
-    """``ftbench("finetune", "--seeds", "a")`` in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")  # click wraps its messages
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return Said(code, *capfd.readouterr())
-
-    return run
+from ftbench.cli.app import app
+from tests.cli.conftest import Ftbench, Said, refused
 
 
 @pytest.fixture
@@ -72,15 +37,6 @@ def finetune(ftbench: Ftbench, tiny_model: Path, tiny_folder: Callable[..., Path
         return ftbench("finetune", *usual, *arguments)
 
     return run
-
-
-def refused(said: Said, *named: str, code: int = 2) -> None:
-    """One message on stderr that names the thing; nothing on stdout, no traceback."""
-    assert said.code == code, said.both
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    missing = [text for text in named if text not in said.err]
-    assert not missing, f"{missing} not in: {said.err}"
 
 
 # ---------------------------------------------------------------------------------- wrong input
@@ -299,7 +255,7 @@ def test_the_table_is_on_stdout_the_rest_on_stderr(small_study: tuple[Ftbench, S
             assert report.out.count("|") > 10 and "| r3f" in report.out.replace("|r3f", "| r3f")
         else:
             assert same(json.loads(report.out), whole)
-    assert same(json.loads(ftbench("report", "runs", "--json").out), whole)
+    assert same(ftbench("report", "runs", "--json").json(), whole)
     assert ftbench("report").out == said.out, "runs is the default"
     assert ftbench("report", "runs", "--selection", "best").code == 0
     refused(ftbench("report", "runs", "--format", "cvs"), "unknown format 'cvs'", "Did you mean 'csv'?")
@@ -369,7 +325,7 @@ def test_a_report_without_runs(ftbench: Ftbench, tmp_path: Path) -> None:
 def test_lists(ftbench: Ftbench, what: str, name: str) -> None:
     said = ftbench("list", what)
     assert said.code == 0 and said.err == "" and name in said.out
-    rows = json.loads(ftbench("list", what, "--json").out)
+    rows = ftbench("list", what, "--json").json()
     assert name in {row[what.removesuffix("s")] for row in rows}
 
 
@@ -378,7 +334,7 @@ def test_the_card_of_a_method(ftbench: Ftbench) -> None:
     assert said.code == 0
     for text in ("arXiv 2008.03156", "KL(p || q)", "eps", "released code differ", "weight=1.0"):
         assert text in said.out, text
-    (row,) = json.loads(ftbench("list", "methods", "r3f", "--json").out)
+    (row,) = ftbench("list", "methods", "r3f", "--json").json()
     assert row["fields"]["eps"] == 1e-5 and row["revision"] == 1
 
 
@@ -387,7 +343,7 @@ def test_doctor(ftbench: Ftbench) -> None:
     assert said.code == 0, said.both
     for text in ("torch", "cpu", "model minilm", "task news-topic", "fingerprint", "cache", "output"):
         assert text in said.out
-    rows = json.loads(ftbench("doctor", "--json").out)
+    rows = ftbench("doctor", "--json").json()
     assert {row["ok"] for row in rows} == {"ok"}
 
 

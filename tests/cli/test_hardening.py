@@ -7,52 +7,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ftbench.cli.app import main
+from tests.cli.conftest import Ftbench, Said
+from tests.cli.conftest import refused as is_refused
 
 RECIPE = ("--steps", 3, "--batch-size", 8, "--max-length", 16, "--threads", 1, "--device", "cpu")
-
-
-@dataclass
-class Said:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    def runs(self) -> list[dict[str, Any]]:
-        """The runs that ``--json`` printed; fails when the command did."""
-        assert self.code == 0, self.err
-        return json.loads(self.out)["runs"]
-
-
-Ftbench = Callable[..., Said]
-
-
-@pytest.fixture
-def ftbench(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ftbench:
-    """``ftbench("report", "runs")`` in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return Said(code, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -67,13 +31,11 @@ def finetune(ftbench: Ftbench, tiny_model: Path) -> Ftbench:
     return run
 
 
-def refused(said: Said, *named: str, code: int = 2) -> None:
-    """One message on stderr, and nothing else anywhere, that names each of ``named``."""
-    assert said.code == code, said.out + said.err
-    assert said.out == "" and not list(Path("runs").rglob("result.json"))
+def refused(said: Said, *named: str) -> None:
+    """One line on stderr, and nothing else anywhere, that names each of ``named``."""
+    is_refused(said, *named)
     assert said.err.startswith("error: ") and len(said.err.strip().splitlines()) == 1, said.err
-    missing = [text for text in named if text not in said.err]
-    assert not missing, f"{missing} not in: {said.err}"
+    assert not list(Path("runs").rglob("result.json"))
 
 
 def write_pairs(folder: Path, train: str = "train.tsv", dev: str = "dev.tsv") -> Path:

@@ -6,10 +6,8 @@ import csv
 import io
 import json
 import resource
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +15,12 @@ import numpy as np
 import pandas
 import pytest
 
-from ftbench.cli.app import main
 from ftbench.tasks.files import read_table
 from ftbench.types import Rows
+from tests.cli.conftest import Ftbench, call, refused
 
-
-@dataclass
-class Said:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-Predict = Callable[..., Said]
 RECIPE = ("--steps", "12", "--batch-size", "8", "--lr", "1e-2", "--max-length", "32", "--seeds", "0")
 QUIET = ("--no-references", "--save-model", "all", "--threads", "1", "--device", "cpu", "-q")
-
-
-def call(*arguments: object) -> int:
-    """``ftbench ...`` in this process: its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
 
 
 def write(path: Path, rows: Rows, names: tuple[str, ...]) -> Path:
@@ -85,17 +61,9 @@ def run_of(
 
 
 @pytest.fixture
-def predict(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Predict:
+def predict(ftbench: Ftbench) -> Ftbench:
     """``predict(run, file, ...)`` in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def run(*arguments: object) -> Said:
-        capfd.readouterr()
-        code = call("predict", *arguments, "--device", "cpu")
-        return Said(code, *capfd.readouterr())
-
-    return run
+    return lambda *arguments: ftbench("predict", *arguments, "--device", "cpu")
 
 
 @pytest.fixture
@@ -108,20 +76,12 @@ def no_model_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ftbench.training.predict.predict_texts", load)
 
 
-def refused(said: Said, *named: str, code: int = 2) -> None:
-    """One message on stderr that names the thing; nothing on stdout, no traceback."""
-    assert said.code == code, said
-    assert said.out == "" and "Traceback" not in said.err
-    missing = [text for text in named if text not in said.err]
-    assert not missing, f"{missing} not in: {said.err}"
-
-
 # --------------------------------------------------------------------------------- what is predicted
 
 
 @pytest.mark.parametrize("kind", ["classes", "pairs", "regression"])
 def test_the_validation_rows_get_the_predictions_of_the_run(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict, kind: str
+    run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench, kind: str
 ) -> None:
     run, table = run_of(kind)
     said = predict(run, table)
@@ -143,7 +103,7 @@ def test_the_validation_rows_get_the_predictions_of_the_run(
     assert (found["prediction"] == found["label"]).mean() == pytest.approx(score)
 
 
-def test_another_column_and_a_shorter_length(run_of: Callable[[str], tuple[Path, Path]], predict: Predict) -> None:
+def test_another_column_and_a_shorter_length(run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench) -> None:
     run, table = run_of("classes")
     renamed = pandas.read_csv(table).rename(columns={"text": "title"})
     renamed.to_csv("titles.csv", index=False)
@@ -154,14 +114,14 @@ def test_another_column_and_a_shorter_length(run_of: Callable[[str], tuple[Path,
     refused(predict(run, table, "--max-length", 3), "--max-length")
 
 
-def test_one_text_for_a_model_of_pairs(run_of: Callable[[str], tuple[Path, Path]], predict: Predict) -> None:
+def test_one_text_for_a_model_of_pairs(run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench) -> None:
     run, table = run_of("pairs")
     swapped = predict(run, table, "--text", "other,text")
     assert swapped.code == 0 and swapped.out != predict(run, table).out
     assert swapped.out == predict(run, table, "--text", "other", "--text", "text").out
 
 
-def test_the_only_run_of_a_study_needs_no_name(run_of: Callable[[str], tuple[Path, Path]], predict: Predict) -> None:
+def test_the_only_run_of_a_study_needs_no_name(run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench) -> None:
     run, table = run_of("classes")
     assert predict(run.parents[1], table).out == predict(run / "model", table).out == predict(run, table).out
 
@@ -181,7 +141,7 @@ def as_read(path: Path) -> tuple[list[str], list[str], np.ndarray[Any, Any]]:
 
 @pytest.mark.parametrize("source", ["csv", "jsonl", "tsv", "parquet"])
 def test_every_kind_of_file_holds_the_same(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict, source: str, tmp_path: Path
+    run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench, source: str, tmp_path: Path
 ) -> None:
     run, _ = run_of("classes")
     new = pandas.DataFrame({"id": [str(i) for i in range(len(TEXTS))], "text": TEXTS})
@@ -211,7 +171,7 @@ def test_every_kind_of_file_holds_the_same(
         assert found == predictions and np.array_equal(probabilities, numbers), path.name
 
 
-def test_other_columns_are_kept_as_they_were(run_of: Callable[[str], tuple[Path, Path]], predict: Predict) -> None:
+def test_other_columns_are_kept_as_they_were(run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench) -> None:
     run, _ = run_of("classes")
     rows = [
         {"text": "goal", "small": 1e-13, "long": 0.1234567890123456, "whole": 2**53 + 1, "list": [1, {"a": None}]},
@@ -223,7 +183,7 @@ def test_other_columns_are_kept_as_they_were(run_of: Callable[[str], tuple[Path,
 
 
 def test_a_column_that_parquet_cannot_hold_is_said(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict
+    run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench
 ) -> None:
     Path("new.jsonl").write_text('{"text": "goal", "mixed": 1}\n{"text": "bank", "mixed": "x"}\n')
     refused(predict(run_of("classes")[0], "new.jsonl", "-o", "out.parquet"), "Parquet", "mixed", ".jsonl")
@@ -231,7 +191,7 @@ def test_a_column_that_parquet_cannot_hold_is_said(
 
 
 def test_a_file_is_replaced_and_stdout_stays_for_data(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict
+    run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench
 ) -> None:
     run, table = run_of("classes")
     Path("out.csv").write_text("old")
@@ -244,7 +204,7 @@ def test_a_file_is_replaced_and_stdout_stays_for_data(
 
 
 def test_the_table_that_is_read_is_never_overwritten(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict, no_model_needed: None
+    run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench, no_model_needed: None
 ) -> None:
     run, table = run_of("classes")
     Path("new.csv").write_text(table.read_text())
@@ -266,12 +226,14 @@ def test_the_table_that_is_read_is_never_overwritten(
         (("--glue", "--task", "news-topic"), ("--glue", "--task")),
         (("--glue", "--task", "ag_news"), ("--glue: ", "GLUE task")),
         (("--revision", "main"), ("--revision is for models of the hub",)),
+        (("--json", "-o", "out.csv"), ("--json is for stdout", ".jsonl")),
+        (("--json", "--glue", "--task", "rte"), ("--json is for stdout", "--glue")),
     ],
     ids=str,
 )
 def test_wrong_flags(
     run_of: Callable[[str], tuple[Path, Path]],
-    predict: Predict,
+    predict: Ftbench,
     no_model_needed: None,
     flags: tuple[str, ...],
     named: tuple[str, ...],
@@ -295,7 +257,7 @@ def test_wrong_flags(
 )
 def test_wrong_tables(
     run_of: Callable[[str], tuple[Path, Path]],
-    predict: Predict,
+    predict: Ftbench,
     no_model_needed: None,
     name: str,
     content: str,
@@ -307,7 +269,7 @@ def test_wrong_tables(
 
 
 def test_wrong_models(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict, tiny_model: Path, tmp_path: Path
+    run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench, tiny_model: Path, tmp_path: Path
 ) -> None:
     _, table = run_of("classes")
     refused(predict(tiny_model, table), "which column of", "--text COLUMN")
@@ -318,7 +280,7 @@ def test_wrong_models(
 
 
 def test_a_run_without_weights_says_the_command(
-    predict: Predict, tiny_model: Path, tiny_folder: Callable[..., Path], run_of: Callable[[str], tuple[Path, Path]]
+    predict: Ftbench, tiny_model: Path, tiny_folder: Callable[..., Path], run_of: Callable[[str], tuple[Path, Path]]
 ) -> None:
     """And that command does it."""
     quiet = [flag for flag in QUIET if flag not in ("--save-model", "all")]
@@ -350,7 +312,7 @@ def small_files() -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_a_full_disk_leaves_the_old_file(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict, kind: str
+    run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench, kind: str
 ) -> None:
     run, _ = run_of("classes")
     numbers = np.random.default_rng(0).random((400, 3))
@@ -366,7 +328,7 @@ def test_a_full_disk_leaves_the_old_file(
 
 @pytest.mark.parametrize("output", ["file/out.csv", "file/deep/out.csv", "folder.csv"])
 def test_an_output_that_cannot_be_is_said_clearly(
-    run_of: Callable[[str], tuple[Path, Path]], predict: Predict, output: str
+    run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench, output: str
 ) -> None:
     run, table = run_of("classes")
     Path("file").write_text("a file where a folder should be")

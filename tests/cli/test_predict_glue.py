@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import pandas
 import pytest
 
-from ftbench.cli.app import main
 from ftbench.tasks import TASKS
 from ftbench.types import Rows
+from tests.cli import conftest
+from tests.cli.conftest import Ftbench
 
 #: task -> the header line of its test file, the submission file, and the words for its classes there
 OFFICIAL = {
@@ -27,24 +27,6 @@ OFFICIAL = {
 TEXT_COLUMNS = ("sentence", "sentence1", "sentence2", "question", "question1", "question2", "#1 String", "#2 String")
 MNLI = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
 Classifier = Callable[..., Path]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """``ftbench ...``: its exit code."""
-    monkeypatch.setattr(sys, "argv", ["ftbench", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
-
-
-@pytest.fixture
-def ftbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
-    """``ftbench("predict", ...)`` in a folder of its own: the exit code."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    return lambda *arguments: run(monkeypatch, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +92,14 @@ def rows(tiny_data: Callable[..., Any]) -> Rows:
 
 @pytest.mark.parametrize("task", OFFICIAL)
 def test_every_official_test_file(
-    ftbench: Callable[..., int], classifier: Classifier, rows: Rows, task: str, tmp_path: Path
+    ftbench: Ftbench, classifier: Classifier, rows: Rows, task: str, tmp_path: Path
 ) -> None:
     header, name, words = OFFICIAL[task]
     index = official_file(tmp_path / "test.tsv", header, rows)
     labels = TASKS[task].labels
     model = classifier(*labels)
-    assert ftbench("predict", model, "test.tsv", "--task", task, "--glue", "-o", "sent") == 0
-    assert ftbench("predict", model, "test.tsv", "--task", task, "-o", "plain.tsv") == 0
+    assert ftbench("predict", model, "test.tsv", "--task", task, "--glue", "-o", "sent").code == 0
+    assert ftbench("predict", model, "test.tsv", "--task", task, "-o", "plain.tsv").code == 0
     plain = pandas.read_csv("plain.tsv", sep="\t", dtype=str, na_filter=False, quoting=3)
     found, predictions = read(tmp_path / "sent" / name)
     assert found == (index if header.startswith("index") else [str(i) for i in range(len(rows))])
@@ -127,11 +109,11 @@ def test_every_official_test_file(
     assert [path.name for path in (tmp_path / "sent").iterdir()] == [name]
 
 
-def test_scores_of_stsb(ftbench: Callable[..., int], classifier: Classifier, rows: Rows, tmp_path: Path) -> None:
+def test_scores_of_stsb(ftbench: Ftbench, classifier: Classifier, rows: Rows, tmp_path: Path) -> None:
     header = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2"
     index = official_file(tmp_path / "test.tsv", header, rows)
-    assert ftbench("predict", classifier(), "test.tsv", "--task", "stsb", "--glue") == 0
-    assert ftbench("predict", classifier(), "test.tsv", "--task", "stsb", "-o", "plain.parquet") == 0
+    assert ftbench("predict", classifier(), "test.tsv", "--task", "stsb", "--glue").code == 0
+    assert ftbench("predict", classifier(), "test.tsv", "--task", "stsb", "-o", "plain.parquet").code == 0
     raw = pandas.read_parquet("plain.parquet")["prediction"]
     assert raw.min() < 0 or raw.max() > 5, "nothing to keep within 0 to 5 would be no test"
     found, predictions = read(Path("STS-B.tsv"))
@@ -143,7 +125,7 @@ def test_scores_of_stsb(ftbench: Callable[..., int], classifier: Classifier, row
     [("test_matched.tsv", "MNLI-m.tsv"), ("test_mismatched.tsv", "MNLI-mm.tsv"), ("diagnostic.tsv", "AX.tsv")],
 )
 def test_classes_in_another_order_and_case_are_the_task_s(
-    ftbench: Callable[..., int], classifier: Classifier, rows: Rows, file: str, name: str, tmp_path: Path
+    ftbench: Ftbench, classifier: Classifier, rows: Rows, file: str, name: str, tmp_path: Path
 ) -> None:
     """As the hub's roberta-large-mnli has them."""
     import torch
@@ -159,9 +141,9 @@ def test_classes_in_another_order_and_case_are_the_task_s(
     expected = [MNLI[i].lower() for i in logits.argmax(-1)]
     assert set(expected) == {"contradiction", "neutral", "entailment"}, "a constant would be no test"
 
-    assert ftbench("predict", classifier(*MNLI), file, "--task", "mnli", "--glue") == 0
+    assert ftbench("predict", classifier(*MNLI), file, "--task", "mnli", "--glue").code == 0
     assert read(Path(name)) == (index, expected)
-    assert ftbench("predict", classifier(*MNLI), file, "--task", "mnli", "-o", "plain.csv") == 0
+    assert ftbench("predict", classifier(*MNLI), file, "--task", "mnli", "-o", "plain.csv").code == 0
     plain = pandas.read_csv("plain.csv")
     assert plain["prediction"].tolist() == expected
     assert list(plain.columns)[-3:] == [f"probability_{label.lower()}" for label in MNLI]
@@ -170,14 +152,12 @@ def test_classes_in_another_order_and_case_are_the_task_s(
 
 
 def test_classes_without_names_have_the_task_s_order(
-    ftbench: Callable[..., int], classifier: Classifier, rows: Rows, tmp_path: Path
+    ftbench: Ftbench, classifier: Classifier, rows: Rows, tmp_path: Path
 ) -> None:
     index = official_file(tmp_path / "test.tsv", OFFICIAL["rte"][0], rows)
-    assert ftbench("predict", classifier("LABEL_0", "LABEL_1"), "test.tsv", "--task", "rte", "--glue") == 0
-    assert (
-        ftbench("predict", classifier("LABEL_0", "LABEL_1"), "test.tsv", "--text", "sentence1,sentence2", "-o", "a.csv")
-        == 0
-    )
+    assert ftbench("predict", classifier("LABEL_0", "LABEL_1"), "test.tsv", "--task", "rte", "--glue").code == 0
+    columns = ("--text", "sentence1,sentence2")
+    assert ftbench("predict", classifier("LABEL_0", "LABEL_1"), "test.tsv", *columns, "-o", "a.csv").code == 0
     plain = pandas.read_csv("a.csv")["prediction"]
     words = {"LABEL_0": "entailment", "LABEL_1": "not_entailment"}
     assert read(Path("RTE.tsv")) == (index, [words[label] for label in plain])
@@ -186,7 +166,7 @@ def test_classes_without_names_have_the_task_s_order(
 # ----------------------------------------------------------------------------------- a run of a task
 
 
-def test_a_run_trained_on_a_download(ftbench: Callable[..., int], tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
+def test_a_run_trained_on_a_download(ftbench: Ftbench, tiny_model: Path, rows: Rows, tmp_path: Path) -> None:
     """The run knows its task: no flag but --glue."""
     header = "index\tsentence1\tsentence2\tlabel"
     for name in ("train", "dev"):
@@ -199,8 +179,8 @@ def test_a_run_trained_on_a_download(ftbench: Callable[..., int], tiny_model: Pa
     index = official_file(tmp_path / "glue" / "RTE" / "test.tsv", "index\tsentence1\tsentence2", rows)
     flags = ("--no-references", "--save-model", "all", "--threads", 1, "--device", "cpu", "-q", "--seeds", 0)
     where = ("--task", "rte", "--data-dir", "glue", "--model", tiny_model, "-o", "runs")
-    assert ftbench("finetune", *where, *flags, "--steps", 4, "--max-length", 32) == 0
-    assert ftbench("predict", "runs", "glue/RTE/test.tsv", "--glue", "-o", "sent") == 0
+    assert ftbench("finetune", *where, *flags, "--steps", 4, "--max-length", 32).code == 0
+    assert ftbench("predict", "runs", "glue/RTE/test.tsv", "--glue", "-o", "sent").code == 0
     found, predictions = read(Path("sent/RTE.tsv"))
     assert found == index and set(predictions) <= {"entailment", "not_entailment"}
 
@@ -209,17 +189,12 @@ def test_a_run_trained_on_a_download(ftbench: Callable[..., int], tiny_model: Pa
 
 
 @pytest.fixture
-def refused(
-    ftbench: Callable[..., int], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., None]:
-    """``refused(arguments, *named)``: one message on stderr, exit code 2, nothing written."""
+def refused(ftbench: Ftbench) -> Callable[..., None]:
+    """``refused(arguments, *named)``: one message on stderr, nothing written."""
 
     def check(arguments: tuple[object, ...], *named: str, code: int = 2) -> None:
         before = sorted(Path().rglob("*"))
-        capfd.readouterr()
-        assert ftbench("predict", *arguments) == code
-        said = capfd.readouterr()
-        assert said.out == "" and all(text in said.err for text in named), said.err
+        conftest.refused(ftbench("predict", *arguments), *named, code=code)
         assert sorted(Path().rglob("*")) == before
 
     return check

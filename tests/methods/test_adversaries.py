@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods.adversary import crossed_kl, holding, kl, stable_kl
+from ftbench.methods.adversary import crossed_kl, kl, stable_kl
 from ftbench.methods.freelb import FreeLB
 from ftbench.methods.method import Batch, Step, View
 from ftbench.methods.smart import Smart
 from ftbench.methods.vat import VAT
 from ftbench.models.backbone import Out
+from ftbench.models.modes import holding
 
 FOLDER = Path(__file__).parents[1] / "oracles"
 MTDNN, PYTORCH, CRITERIA, LOSSES, FREELB = (

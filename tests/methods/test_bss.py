@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.bss import BSS, smallest_squares
 from ftbench.training.engine import micro_step
 
@@ -55,11 +54,6 @@ def test_degenerate_batches_have_finite_gradients(rows: Tensor) -> None:
     features = rows.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(smallest_squares(features, 2), features)
     assert gradient.isfinite().all()
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "bss", "ftbench.methods.bss:BSS")
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.capcort import CapcortI, CapcortMLP, constant_loss
 from ftbench.methods.method import Batch, Group
 from ftbench.models.backbone import Out
@@ -25,12 +24,6 @@ from ftbench.training.engine import make_batch, micro_step, optimizer_step
 from ftbench.training.optim import parameter_groups
 
 ARMS = ("capcort-i", "capcort-mlp")
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "capcort-i", "ftbench.methods.capcort:CapcortI")
-    monkeypatch.setitem(METHODS, "capcort-mlp", "ftbench.methods.capcort:CapcortMLP")
 
 
 @pytest.fixture

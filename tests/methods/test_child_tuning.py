@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ftbench.methods import METHODS
 from ftbench.methods.child_tuning import ChildTuning, largest, squared_gradients
 from ftbench.methods.method import Start, Step
 
@@ -23,11 +22,6 @@ ORACLES = Path(__file__).parents[1] / "oracles"
 OPTIMIZER = json.loads((ORACLES / "child_tuning_optimizer.json").read_text())
 FISHER = json.loads((ORACLES / "child_tuning_fisher.json").read_text())
 CLOSE = {"rtol": OPTIMIZER["tolerance"]["rtol"], "atol": OPTIMIZER["tolerance"]["atol"]}
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "child-tuning", "ftbench.methods.child_tuning:ChildTuning")
 
 
 def tensor(recorded: dict[str, Any]) -> Tensor:
@@ -161,7 +155,7 @@ def test_released_masks_the_blocks_from_batches_with_dropout(
     from ftbench.training.start import start_of
 
     rows = tiny_data(40, 8).splits["train"]
-    start = start_of(run.spec, network, run.tokens, rows, None, regression=False)
+    start = start_of(run.spec, network, run.tokens, rows, None, original=lambda: network, regression=False)
     method = ChildTuning(variant="released")
     network.model.eval()
     method.prepare(start)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.cka import CKA, linear_cka
 from ftbench.models.backbone import Out
 from ftbench.training.engine import make_batch, micro_step, optimizer_step
@@ -89,11 +88,6 @@ def test_what_it_allows(debiased: bool) -> None:
     value = linear_cka(collapsed, y, debiased=debiased)
     assert value.item() == pytest.approx(0, abs=1e-6)
     assert torch.autograd.grad(value, collapsed)[0].isfinite().all()
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "cka", "ftbench.methods.cka:CKA")
 
 
 @pytest.mark.parametrize("token", ["cls", "mean", "all"])

@@ -12,14 +12,8 @@ from torch import nn
 
 from ftbench.errors import Interrupted, UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.early_stop import EarlyStop
 from ftbench.training.watch import Control, Watch
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "early-stop", "ftbench.methods.early_stop:EarlyStop")
 
 
 def evaluate(method: EarlyStop, scores: list[float], first: int = 0) -> tuple[list[bool], float]:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.ema import EMA
 from ftbench.methods.method import Step
 from ftbench.training.engine import train
@@ -21,11 +20,6 @@ from ftbench.training.engine import train
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles" / "swa_ema.json").read_text())
 CLOSE = {"rtol": ORACLE["tolerance"]["rtol"], "atol": ORACLE["tolerance"]["atol"]}
 GIVEN, EXPECTED = ORACLE["inputs"]["weight_sequence"], ORACLE["outputs"]["torch_ema"]
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "ema", "ftbench.methods.ema:EMA")
 
 
 def tensor(recorded: dict[str, Any]) -> Tensor:

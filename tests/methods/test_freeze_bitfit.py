@@ -10,14 +10,6 @@ import pytest
 import torch
 
 from ftbench.errors import FtbenchError, UsageError
-from ftbench.methods import METHODS
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "freeze", "ftbench.methods.freeze:Freeze")
-    monkeypatch.setitem(METHODS, "bitfit", "ftbench.methods.bitfit:BitFit")
-
 
 EMBEDDINGS, LOW, HIGH = "bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1."
 

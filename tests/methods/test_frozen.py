@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ftbench.errors import UsageError
-from ftbench.methods.features import HeadInput, at_token, last_linear, reader_of
+from ftbench.methods.features import HeadInput, head_linears, reader_of
 from ftbench.methods.frozen import FrozenTargets
 from ftbench.methods.method import Start
+from ftbench.models.pooling import at_token
 from ftbench.training.engine import make_batch, optimizer_step
 from ftbench.training.start import start_of
 
@@ -29,7 +30,9 @@ def run_of(tiny_data: Any, tiny_family: Any, training_of: Any, tmp_path: Path) -
 
 
 def start_from(run: Any, data: Any, cache: Path | None = None) -> Start:
-    return start_of(run.spec, run.backbone, run.tokens, data.splits["train"], cache, regression=False)
+    return start_of(
+        run.spec, run.backbone, run.tokens, data.splits["train"], cache, original=lambda: run.backbone, regression=False
+    )
 
 
 @pytest.fixture
@@ -44,7 +47,10 @@ def test_looked_up_and_online_targets_agree_under_any_padding(
 ) -> None:
     run = run_of(family)
     start = start_from(run, tiny_data(40, 8, 2), tmp_path)
-    on, off = FrozenTargets(start, 1, token, "on"), FrozenTargets(start, 1, token, "off")
+    on, off = (
+        FrozenTargets(start, start.backbone, 1, token, "on"),
+        FrozenTargets(start, start.backbone, 1, token, "off"),
+    )
     widths = set()
     for part in PARTS:
         batch = make_batch(run, 0, 0, np.array(part))
@@ -66,7 +72,7 @@ def test_looked_up_and_online_targets_agree_under_any_padding(
 def test_online_targets_stay_float32_and_pretrained(run_of: Any, tiny_data: Any) -> None:
     run = run_of("bert")
     start = start_from(run, tiny_data(40, 8, 2))
-    targets = {cache: FrozenTargets(start, "top", "cls", cache) for cache in ("on", "off")}
+    targets = {cache: FrozenTargets(start, start.backbone, "top", "cls", cache) for cache in ("on", "off")}
     before = [p.clone() for p in targets["off"]._frozen.model.parameters()]  # type: ignore[union-attr]
     run.backbone.model.train()
     for step in range(3):
@@ -90,7 +96,7 @@ def files(start: Start) -> list[Path]:
 
 
 def table(start: Start) -> Tensor:
-    return FrozenTargets(start, "top", "cls", "on")._table
+    return FrozenTargets(start, start.backbone, "top", "cls", "on")._table
 
 
 def test_the_table_is_computed_once_and_memory_mapped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,9 +131,9 @@ def test_a_damaged_or_missing_file_is_computed_again(damage: Callable[[Path], An
 
 def test_every_reading_and_every_encoder_has_its_own_file(start: Start) -> None:
     table(start)
-    FrozenTargets(start, 1, "cls", "on")
-    FrozenTargets(start, "top", "mean", "on")
-    FrozenTargets(start, 2, "cls", "on")  # the top one
+    FrozenTargets(start, start.backbone, 1, "cls", "on")
+    FrozenTargets(start, start.backbone, "top", "mean", "on")
+    FrozenTargets(start, start.backbone, 2, "cls", "on")  # the top one
     assert len(files(start)) == 3
     with torch.no_grad():
         start.backbone.model.classifier.weight.mul_(2)  # another seed's head
@@ -150,7 +156,7 @@ def test_without_a_folder_or_with_one_that_cannot_be_written(start: Start, run_o
 
 @pytest.mark.parametrize("token", ["cls", "all"])
 def test_the_variance(token: Any, start: Start) -> None:
-    on, off = (FrozenTargets(start, "top", token, cache) for cache in ("on", "off"))
+    on, off = (FrozenTargets(start, start.backbone, "top", token, cache) for cache in ("on", "off"))
     expected = on._table.double().numpy().var(axis=0).mean()
     assert on.variance() == pytest.approx(expected) and off.variance() == pytest.approx(expected, rel=1e-5)
     assert expected > 0
@@ -181,7 +187,7 @@ def test_padding_on_either_side() -> None:
 
 def test_a_block_that_is_not_there_is_refused(start: Start) -> None:
     with pytest.raises(UsageError, match="capcort-i:layer=3: the model has 2 blocks"):
-        FrozenTargets(start, 3, "cls", "on", "capcort-i")
+        FrozenTargets(start, start.backbone, 3, "cls", "on", "capcort-i")
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "bart", "gpt2"])
@@ -193,7 +199,7 @@ def test_the_last_layer_makes_the_logits_of_the_head_s_input(family: str, run_of
     (read,) = head.taken
     if read.ndim == 3:
         read = at_token(read, batch.inputs["attention_mask"], last=True)
-    torch.testing.assert_close(last_linear(run.backbone)(read), logits)
+    torch.testing.assert_close(head_linears(run.backbone)[-1](read), logits)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -207,7 +213,7 @@ def test_the_head_s_input_is_that_before_its_dropout(family: str, run_of: Any) -
     dropout = model.classifier.dropout if family == "roberta" else model.dropout
     dropout.p = 0.6
     kept: list[Tensor] = []
-    last_linear(run.backbone).register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
+    head_linears(run.backbone)[-1].register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
     run.backbone.forward(batch.inputs)
     (read,), (dropped,) = head.taken, kept
     zero = dropped == 0

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
-from ftbench.methods.features import HeadInput, last_linear
+from ftbench.methods.features import HeadInput, head_linears
 from ftbench.methods.lp_ft import LPFT, fit, fold, head_features, set_head, solve
 from ftbench.training.engine import make_batch, optimizer_step
 from ftbench.training.start import start_of
@@ -23,11 +22,6 @@ ORACLE = json.loads((Path(__file__).parents[1] / "oracles" / "lp_ft.json").read_
 GIVEN, EXPECTED = ORACLE["inputs"], ORACLE["outputs"]
 CLOSE = {"rtol": ORACLE["tolerance"]["rtol"], "atol": ORACLE["tolerance"]["atol"]}
 SOLVED = ORACLE["tolerance"]["sweep_W_b"]
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "lp-ft", "ftbench.methods.lp_ft:LPFT")
 
 
 def tensor(recorded: dict[str, Any]) -> Tensor:
@@ -99,7 +93,15 @@ def test_numbers_are_fitted_by_ridge_regression() -> None:
 
 def gradient_of_the_objective(run: Any, data: Any, c: float, regression: bool) -> Tensor:
     """At the head as it is: c * sum of losses + (norm of W on normalised features)^2 / 2, by W."""
-    start = start_of(run.spec, run.backbone, run.tokens, data.splits["train"], None, regression=regression)
+    start = start_of(
+        run.spec,
+        run.backbone,
+        run.tokens,
+        data.splits["train"],
+        None,
+        original=lambda: run.backbone,
+        regression=regression,
+    )
     features, labels = head_features(start)
     batch = make_batch(run, 0, 0, np.arange(len(labels)))
     run.backbone.model.eval()
@@ -138,7 +140,7 @@ def test_a_fitted_head_of_any_family_is_a_minimum(
     assert gradient_of_the_objective(plain, data, 2.0, regression).abs().max() > 0.1
     named = dict(plain.backbone.model.named_parameters())
     changed = [n for n, p in run.backbone.model.named_parameters() if not torch.equal(p, named[n])]
-    last = next(name for name, m in run.backbone.model.named_modules() if m is last_linear(run.backbone))
+    last = next(name for name, m in run.backbone.model.named_modules() if m is head_linears(run.backbone)[-1])
     assert changed == [f"{last}.weight", f"{last}.bias"][: len(changed)] and changed
     assert not run.backbone.model.training and not any(p.grad is not None for p in run.parameters)
 
@@ -158,7 +160,7 @@ def test_a_kept_head_s_order_of_classes_is_minded(
 ) -> None:
     run = training_of(tiny_data(32, 8, 3), tiny_model, tmp_path)
     weight, bias = torch.randn(3, 32), torch.randn(3)
-    run.backbone._order = torch.tensor([2, 0, 1])
+    run.backbone.order = torch.tensor([2, 0, 1])
     set_head(run.backbone, weight, bias)
     head = HeadInput(run.backbone)
     logits = run.backbone.forward(make_batch(run, 0, 0, np.arange(4)).inputs).logits

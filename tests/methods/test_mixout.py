@@ -158,22 +158,18 @@ def test_nothing_to_mix(variant: Any) -> None:
 
 
 def test_depths_are_known_before_names_change(
-    tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path, monkeypatch: Any
+    tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     """R4F behind it in a stack finds the head's matrices by their plain names."""
-    from ftbench.methods import METHODS
-
-    monkeypatch.setitem(METHODS, "mixout", "ftbench.methods.mixout:Mixout")
     run = training_of(tiny_data(8, 8), tiny_model, tmp_path, "mixout:p=0.5+r4f")
     pooler = run.backbone.model.bert.pooler.dense
     assert len(pooler.parametrizations.weight) == 2
 
 
 def test_depths_of_mixed_weights(
-    tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path, monkeypatch: Any
+    tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Methods that tell layers apart see them behind Mixout too."""
-    from ftbench.methods import METHODS
     from ftbench.training.optim import parameter_groups
 
     class Look(Mixout):
@@ -181,7 +177,6 @@ def test_depths_of_mixed_weights(
             self.seen = {id(group.parameter): group.depth for group in groups}
             return groups
 
-    monkeypatch.setitem(METHODS, "mixout", "ftbench.methods.mixout:Mixout")
     run = training_of(tiny_data(8, 8), tiny_model, tmp_path, "mixout:p=0.5")
     look = Look()
     parameter_groups(run.backbone, [look], 0.0)

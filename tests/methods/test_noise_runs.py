@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from ftbench.errors import Interrupted, UsageError
-from ftbench.methods import METHODS, method_class, parse_stack
+from ftbench.errors import UsageError
+from ftbench.methods import parse_stack
 from ftbench.methods.freelb import FreeLB
 from ftbench.methods.smart import Smart
 from ftbench.methods.vat import VAT
-from ftbench.training.engine import micro_step
-from ftbench.training.watch import Control
+from tests.outcomes import assert_resumable, gradients_of, same, weights
 
-TABLE = {
-    "rdrop": "ftbench.methods.rdrop:RDrop",
-    "smart": "ftbench.methods.smart:Smart",
-    "freelb": "ftbench.methods.freelb:FreeLB",
-    "vat": "ftbench.methods.vat:VAT",
-    "hype": "ftbench.methods.hype:HyPe",
-    "noisytune": "ftbench.methods.noisytune:NoisyTune",
-    "neftune": "ftbench.methods.neftune:NEFTune",
-}
+NAMES = ("rdrop", "smart", "freelb", "vat", "hype", "noisytune", "neftune")
 #: what has state, hooks or a backward pass of its own; the contracts know every method at its defaults
 RESUMED = ("smart:proximal=1,beta=0.5", "freelb+hype:eps=0.1", "noisytune+vat+neftune", "rdrop:variant=readme")
-BF16 = (*TABLE, "smart:variant=released,proximal=1", "neftune:variant=released", "freelb:norm=linf", "freelb+hype")
-STEPS = 4
-RECIPE = {"steps": STEPS, "micro_batch": 5}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _registered() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, path in TABLE.items():
-            patch.setitem(METHODS, name, path)
-        yield
+BF16 = (*NAMES, "smart:variant=released,proximal=1", "neftune:variant=released", "freelb:norm=linf", "freelb+hype")
 
 
 @pytest.fixture(scope="module")
@@ -48,64 +29,14 @@ def data(tiny_data: Callable[..., Any]) -> Any:
     return tiny_data(32, 16, 2)
 
 
-@pytest.fixture(scope="module")
-def run_of(
-    data: Any, tiny_model: Path, finetune_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Any]:
-    made: dict[str, Any] = {}
-
-    def outcome(arm: str) -> Any:
-        if arm not in made:
-            made[arm] = finetune_tiny(data, tiny_model, tmp_path_factory.mktemp("run"), arm, **RECIPE)
-        return made[arm]
-
-    return outcome
-
-
-def same(a: Any, b: Any) -> bool:
-    a, b = a.backbone.model.state_dict(), b.backbone.model.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.mark.parametrize("name", TABLE)
-def test_neutral_is_plain_fine_tuning(
-    name: str, data: Any, tiny_model: Path, finetune_tiny: Callable[..., Any], run_of: Any, tmp_path: Path
-) -> None:
-    neutral, plain = method_class(name).neutral, run_of("std")
-    if neutral is None:
-        assert len(method_class(name).no_neutral) > 20
-        return
-    call = ",".join(f"{key}={value}" for key, value in neutral.items())
-    outcome = finetune_tiny(data, tiny_model, tmp_path, methods=f"{name}:{call}", **RECIPE)
-    assert outcome.result.metrics == plain.result.metrics and same(outcome, plain)
-    for ours, theirs in zip(outcome.history, plain.history, strict=True):
-        assert {key: ours[key] for key in theirs} == theirs
-    assert np.array_equal(outcome.predictions["probabilities"], plain.predictions["probabilities"])
-
-
 @pytest.mark.parametrize("arm", RESUMED)
 def test_resumed_is_uninterrupted_and_not_plain(
     arm: str, data: Any, tiny_model: Path, finetune_tiny: Callable[..., Any], run_of: Any, tmp_path: Path
 ) -> None:
-    whole, seen = run_of(arm), iter(range(1, 99))
-    with pytest.raises(Interrupted):
-        finetune_tiny(data, tiny_model, tmp_path, arm, Control(should_stop=lambda: next(seen) >= 2), **RECIPE)
-    resumed = finetune_tiny(data, tiny_model, tmp_path, arm, **RECIPE)
-    assert same(whole, resumed) and whole.history == resumed.history and whole.result.metrics == resumed.result.metrics
-    assert not same(whole, run_of("std"))
-    assert whole.backbone.model.state_dict().keys() == run_of("std").backbone.model.state_dict().keys()
+    whole, plain = run_of(arm), run_of("std")
+    assert_resumable(finetune_tiny, data, tiny_model, tmp_path, whole, 2)
+    assert not same(weights(whole), weights(plain)) and weights(whole).keys() == weights(plain).keys()
     assert not any(m._forward_pre_hooks for m in whole.backbone.model.modules())
-
-
-def gradients_of(run: Any, pieces: list[Any]) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Logged sums and gradients of one step that is cut into ``pieces``."""
-    run.backbone.model.train()
-    run.backbone.model.zero_grad()
-    logged: dict[str, float] = {}
-    for micro, part in enumerate(pieces):
-        for name, value in micro_step(run, 0, micro, part, len(part) / sum(map(len, pieces)))[0].items():
-            logged[name] = logged.get(name, 0.0) + value.item()
-    return logged, {name: p.grad.clone() for name, p in run.backbone.model.named_parameters()}
 
 
 @pytest.mark.parametrize("regression", [False, True])

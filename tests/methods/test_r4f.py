@@ -19,8 +19,9 @@ from torch.nn.utils import parametrize
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.lookup import build
+from ftbench.methods.features import head_linears
 from ftbench.methods.method import Start
-from ftbench.methods.r4f import R4F, head_linears, normalise
+from ftbench.methods.r4f import R4F, normalise
 from ftbench.training.engine import optimizer_step
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles" / "spectral_norm.json").read_text())
@@ -193,7 +194,7 @@ def test_a_head_without_a_linear_layer_is_refused(
 ) -> None:
     backbone = training_of(tiny_data(), tiny_model, tmp_path).backbone
     monkeypatch.setattr(backbone, "depths", dict)
-    with pytest.raises(FtbenchError, match="r4f: a bert head has no linear layer to normalise"):
+    with pytest.raises(FtbenchError, match="a bert head has no linear layer"):
         R4F().prepare(Start(backbone, 1, 1, lambda: iter(())))
 
 

@@ -71,13 +71,9 @@ def test_other_families(
     tiny_data: Callable[..., Any],
     tiny_family: Callable[[str], Path],
     training_of: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     """The topmost block is new, all else of the base model is as it was; norms have weight 1."""
-    from ftbench.methods import METHODS
-
-    monkeypatch.setitem(METHODS, "reinit", "ftbench.methods.reinit:ReInit")
     data, folder = tiny_data(8, 8), tiny_family(family)
     plain = training_of(data, folder, tmp_path).backbone
     ours = training_of(data, folder, tmp_path, "reinit:blocks=1,pooler=off").backbone

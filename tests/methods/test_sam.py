@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.sam import ASAM, SAM, perturbation
 from ftbench.training.engine import accumulate, optimizer_step
 
@@ -125,12 +124,6 @@ def test_asam_equals_the_formula_of_its_authors() -> None:
 
 
 # ------------------------------------------------------------------------------------------- in a run
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "sam", "ftbench.methods.sam:SAM")
-    monkeypatch.setitem(METHODS, "asam", "ftbench.methods.sam:ASAM")
 
 
 def test_a_step_takes_the_gradient_at_the_perturbed_weights_under_the_same_masks(

@@ -13,17 +13,11 @@ from torch import Tensor, nn
 
 from ftbench.errors import UsageError
 from ftbench.lookup import build
-from ftbench.methods import METHODS
 from ftbench.methods.wise_ft import WiseFT, between
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles" / "wise_ft.json").read_text())
 CLOSE = {"rtol": ORACLE["tolerance"]["rtol"], "atol": ORACLE["tolerance"]["atol"]}
 GRID = [f"alpha={number / 10}" for number in range(1, 10)]
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "wise-ft", "ftbench.methods.wise_ft:WiseFT")
 
 
 def tensor(recorded: dict[str, Any]) -> Tensor:

@@ -197,6 +197,13 @@ def test_the_official_columns_of_a_task(tmp_path: Path) -> None:
     assert list(table.columns) == ["index", "#1 ID", "#2 ID", "#1 String", "#2 String"]
 
 
+def test_a_missing_column_is_named_as_in_the_file_and_as_in_the_task(tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("#1 String,second\na,b\n")
+    expected = r"no text column '#2 String' or 'sentence2'.* Columns: #1 String, second"
+    with pytest.raises(UsageError, match=expected):
+        work.read_new(tmp_path / "new.csv", trained("mrpc"))
+
+
 def test_official_files_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "dev.tsv").write_text("gj04\t1\t\tThey drank.\n")
     (tmp_path / "test.tsv").write_text("index\tsentence\n0\tThey drank.\n")

@@ -18,8 +18,9 @@ import pytest
 from ftbench.errors import StoreError, explain
 from ftbench.runs import store as stores
 from ftbench.runs.files import slug, to_json, write_atomic
-from ftbench.runs.store import CHECKPOINT, Store, read, read_all
+from ftbench.runs.store import Store, read, read_all
 from ftbench.types import Cost, MethodSpec, Record, Result, RunSpec
+from ftbench.types.run import CHECKPOINT
 
 R3F = MethodSpec("r3f", 1, {"weight": 0.5})
 
@@ -298,7 +299,7 @@ def test_a_model_that_cannot_be_written_leaves_no_half(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("number", "hint"), [
-    (errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EACCES, "choose another --output-dir"),
+    (errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EACCES, "choose another place with -o"),
     (errno.EROFS, "read-only"), (errno.EFBIG, "larger than allowed"), (errno.EIO, "Input/output error"),
 ])  # fmt: skip
 def test_reasons_say_what_to_do(number: int, hint: str) -> None:

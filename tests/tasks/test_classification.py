@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ftbench.errors import FtbenchError, UsageError
-from ftbench.tasks import TASKS, from_folder
+from ftbench.tasks import TASKS, from_folder, sources
 from ftbench.tasks.classification import LANGUAGES
 from ftbench.tasks.sources import load
 from ftbench.types.task import Data, Hub
@@ -106,13 +106,19 @@ def test_the_hubs_words_for_labels(name: str, values: list[Any], labels: tuple[s
     assert data.labels == labels and data.splits["train"].labels.tolist() == [0, 1] * 6
 
 
-def test_many_languages_are_one_validation_split_and_each_its_group(from_hub: Hubs) -> None:
-    """Trained on English alone."""
+def test_many_languages_are_one_validation_split_and_each_its_group(
+    from_hub: Hubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on English alone, and each language fetched once."""
+    fetched = []
+    real = sources.download
+    monkeypatch.setattr(sources, "download", lambda source: fetched.append(source.config) or real(source))
     columns = {"premise": [f"p {i}" for i in range(12)], "hypothesis": ["h"] * 12, "label": [0, 1, 2] * 4}
     data = from_hub("xnli", columns, ("entailment", "neutral", "contradiction"), configs=LANGUAGES)
     train, validation = data.splits["train"], data.splits["validation"]
     assert len(train) == 12 and all(text.startswith("en ") for text in train.texts[0]) and not train.groups
     assert validation.groups == tuple(language for language in LANGUAGES for _ in range(12))
     assert all(text.startswith(f"{g} ") for g, text in zip(validation.groups, validation.texts[0], strict=True))
+    assert sorted(fetched) == sorted(LANGUAGES)
     some = validation.take(validation.index[::50])
     assert some.groups == validation.groups[::50]

@@ -23,7 +23,7 @@ def data(train: list[tuple[str, Any]], validation: list[tuple[str, Any]], labels
 
 
 CLEAN = [(f"text {i}", i % 2) for i in range(40)]
-HELD = [(f"held {i}", i % 2) for i in range(10)]
+HELD = [(f"held {i}", i % 2) for i in range(50)]
 
 
 def test_clean_rows_raise_no_warning() -> None:
@@ -35,10 +35,11 @@ def test_clean_rows_raise_no_warning() -> None:
 
 
 @pytest.mark.parametrize(("train", "validation", "labels", "message"), [
-    (CLEAN, [*HELD, ("  TEXT   3", 1)], ("a", "b"), "1 of 11 validation rows have a text that is in train too"),
-    ([*CLEAN, ("text 3", 1)], HELD, ("a", "b"), "train: 1 rows repeat the text of an earlier one"),
-    ([*CLEAN, ("text 3", 0)], HELD, ("a", "b"), "train: 1 texts occur with different labels"),
+    (CLEAN, [*HELD, ("  TEXT   3", 1)], ("a", "b"), "validation: 1 of 51 rows with a text that is in train too"),
+    ([*CLEAN, ("text 3", 1)], HELD, ("a", "b"), "train: 1 of 41 rows with the text of an earlier one"),
+    ([*CLEAN, ("text 3", 0)], HELD, ("a", "b"), "train: texts that stand there with different labels: 1"),
     ([*CLEAN, (" ", 0)], HELD, ("a", "b"), "train: 1 of 41 texts are empty"),
+    (CLEAN, HELD[:20], ("a", "b"), "validation: 20 rows only: a score on so few is mostly chance"),
     (CLEAN, HELD, ("Pos", "pos "), "labels 'Pos', 'pos ' differ in case or spaces only"),
     ([*CLEAN, ("x", 2)], HELD, ("a", "b", "c"), r"fewer than 8 train rows: 'c' \(1\)"),
     ([*((f"y{i}", 0) for i in range(300)), *CLEAN], HELD, ("a", "b"), "the largest class has 16 times the rows"),
@@ -52,5 +53,5 @@ def test_each_doubt_is_said(train: Any, validation: Any, labels: tuple[str, ...]
 
 
 def test_a_regression_shows_its_range() -> None:
-    found = examine(data([("a", 1.0), ("b", 2.5), ("c", 4.0)], [("d", 3.0)], ()))
+    found = examine(data([("a", 1.0), ("b", 2.5), ("c", 4.0)], [(f"d{i}", 3.0) for i in range(50)], ()))
     assert found.splits["train"]["target"] == {"min": 1.0, "mean": 2.5, "max": 4.0} and found.warnings == ()

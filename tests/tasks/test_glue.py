@@ -231,6 +231,10 @@ BROKEN: dict[str, tuple[str, Callable[[str], str | bytes], str]] = {
         "rte", lambda text: text.replace("sentence2", "hypothesis", 1),
         r"train\.tsv' has no text column 'sentence2'.*Columns: index, sentence1, hypothesis, label",
     ),
+    "no text column of another name than ours": (
+        "mrpc", lambda text: text.replace("#1 String", "first", 1),
+        r"no text column '#1 String' or 'sentence1'.* Columns: Quality, #1 ID, #2 ID, first, #2 String",
+    ),
     "no label column": ("qnli", lambda text: text.replace("label", "gold", 1), r"has no label column 'label'.*gold"),
     "no labels at all": (
         "rte", lambda text: re.sub(r"(?<=\t)(not_)?entailment$", "", text, flags=re.MULTILINE),

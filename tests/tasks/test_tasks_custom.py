@@ -43,7 +43,7 @@ def test_text_is_for_own_tables() -> None:
         resolve("news-topic", ("title",))
 
 
-@pytest.mark.parametrize("name", ["a/b", "a\\b.csv", "reviews.csv", "REVIEWS.TSV", "r.jsonl", "r.parquet"])
+@pytest.mark.parametrize("name", ["a/b", "a\\b.csv", "reviews.csv", "REVIEWS.TSV", "r.jsonl", "r.parquet", "r.xlsx"])
 def test_paths_are_recognised_whether_they_exist_or_not(name: str) -> None:
     assert resolve(name, ("text",)).source == Files(name)
 

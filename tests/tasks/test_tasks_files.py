@@ -176,8 +176,15 @@ class TestWrongFiles:
 
     def test_unknown_extension(self, tmp_path: Path) -> None:
         (tmp_path / "a.xlsx").write_bytes(b"x")
-        with pytest.raises(UsageError, match=r"\.csv, \.tsv, \.jsonl, \.json, \.parquet"):
+        with pytest.raises(UsageError, match=r"\.csv, \.tsv, \.jsonl, \.json, \.parquet\. Save the sheet as CSV"):
             sources.load(task(tmp_path / "a.xlsx"))
+
+    def test_a_label_column_of_another_name_is_to_be_said(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.csv", [{"text": row["text"], "stars": row["label"]} for row in ROWS])
+        with pytest.raises(
+            UsageError, match=r"no label column 'label' \(another: --label COLUMN\)\. Columns: text, stars"
+        ):
+            sources.load(task(path))
 
     @pytest.mark.parametrize(("changes", "message"), [
         ({"inputs": ("txt",)}, r"no text column 'txt'. Did you mean 'text'\? Columns: text, label"),

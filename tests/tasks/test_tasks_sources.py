@@ -70,8 +70,8 @@ class TestHub:
         assert "without a validation split" in data.notes[0]
 
     def test_hidden_labels_are_refused(self, tmp_path: Path) -> None:
-        repo = self.folder(tmp_path, [0, 1] * 10, ["a", "b"], validation=[-1, -1])
-        with pytest.raises(FtbenchError, match=r"validation: split has no labels"):
+        repo = self.folder(tmp_path, [0, 1] * 10, ["a", "b"], validation=[-1, 0, -1])
+        with pytest.raises(UsageError, match=r"validation: 2 of 3 labels in column 'label' are hidden \(-1\)"):
             self.load(repo)
 
     def test_no_train_split(self, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 
 from ftbench.errors import Interrupted, StoreError
 from ftbench.training import checkpoint
-from ftbench.training.checkpoint import NAME, State
+from ftbench.training.checkpoint import State
 from ftbench.training.engine import train
 from ftbench.training.watch import Control
+from ftbench.types.run import CHECKPOINT
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_weights_optimizer_and_state_come_back(
     assert ours.keys() == theirs.keys() and len(ours) == len(run.parameters)
     for index, values in ours.items():
         assert all(torch.equal(value, theirs[index][key]) for key, value in values.items())
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "header", "a folder"])
@@ -57,7 +58,7 @@ def test_a_corrupt_checkpoint_is_ignored(
 ) -> None:
     with pytest.raises(Interrupted):
         finetune_tiny(data, tiny_model, tmp_path / "cut", "r3f", stop_after(2), steps=4)
-    path = tmp_path / "cut" / NAME
+    path = tmp_path / "cut" / CHECKPOINT
     whole = path.read_bytes()
     if damage == "a folder":
         path.unlink()
@@ -78,7 +79,7 @@ def test_a_checkpoint_that_names_its_weights_otherwise_is_not_half_loaded(
     """As another version of transformers might: to go on with pretrained weights would be a wrong number."""
     with pytest.raises(Interrupted):
         finetune_tiny(data, tiny_model, tmp_path / "cut", "std", stop_after(2), steps=4)
-    path = tmp_path / "cut" / NAME
+    path = tmp_path / "cut" / CHECKPOINT
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
         tensors = {name.replace("classifier", "score"): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -117,7 +118,7 @@ print(checkpoint.load(folder, model, optimizer, []).step)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["StoreError", "True", "1"], done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
 
 
 def test_a_tensor_of_two_names_is_stored_once(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_tensor_of_two_names_is_stored_once(tmp_path: Path) -> None:
     model[1].weight = model[0].weight
     optimizer = torch.optim.AdamW(model.parameters(), 0.1)
     checkpoint.save(tmp_path, State(step=1), model, optimizer, [])
-    assert os.path.getsize(tmp_path / NAME) < 1.5 * 4 * 50 * 50
+    assert os.path.getsize(tmp_path / CHECKPOINT) < 1.5 * 4 * 50 * 50
     expected = model[0].weight.detach().clone()
     torch.nn.init.zeros_(model[0].weight)
     assert checkpoint.load(tmp_path, model, optimizer, []) is not None

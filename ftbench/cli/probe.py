@@ -1,0 +1,171 @@
+"""``ftbench probe``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftbench.cli import options as flags
+
+WHAT, ENCODER, PROBE = "What", "How the encoder is tuned", "How it is probed"
+MACHINE, OUTPUT = "Machine", "Runs and output"
+PROTOCOLS = ("generalization", "chain", "cycle")
+POOLINGS = ("mean", "ordinary", "cls", "last")
+
+
+def probe(
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="generalization: tune on --source, probe --targets. chain: tune on --tasks in turn, probe after each. "
+            "cycle: the chain --cycles times, each task probed before it is tuned.",
+            rich_help_panel=WHAT,
+        ),
+    ] = "generalization",
+    source: Annotated[
+        str | None, typer.Option(help="generalization: the task to tune on.", rich_help_panel=WHAT)
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(help="chain, cycle: the tasks to tune on, in order.", rich_help_panel=WHAT)
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="r3f: the R3F paper's tasks, sst2 qnli qqp rte.", rich_help_panel=WHAT)
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tasks to probe; in a chain also 'source' (its first task) [source] or 'all'.", rich_help_panel=WHAT
+        ),
+    ] = None,
+    cycles: Annotated[int, typer.Option(help="cycle: how many times.", min=1, rich_help_panel=WHAT)] = 3,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Probe this instead of tuning anything: a run's folder (with --save-model), a model folder or a hub "
+            "id. Repeat for several; --model is what they are compared with.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Folder of downloaded data sets, one folder a task [the hub].", rich_help_panel=WHAT),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.", rich_help_panel=ENCODER),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.", rich_help_panel=ENCODER)] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="As in `ftbench finetune`; std runs beside them.", rich_help_panel=ENCODER),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds: 0-4 or 0,2,5.", rich_help_panel=ENCODER)] = "0-2",
+    train_size: Annotated[
+        str | None, typer.Option(help="Rows to tune on, drawn stratified; 'all' for all.", rich_help_panel=ENCODER)
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Epochs exactly.", rich_help_panel=ENCODER)] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps exactly.", rich_help_panel=ENCODER)] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate [by the model's width].", rich_help_panel=ENCODER)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step [16].", rich_help_panel=ENCODER)] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16, for tuning.", rich_help_panel=ENCODER)] = "fp32",
+    pooling: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A text's vector: mean of the tokens, ordinary (mean without special tokens), cls (what the head "
+            "reads) or last. Repeat for several [mean].",
+            rich_help_panel=PROBE,
+        ),
+    ] = None,
+    probe_size: Annotated[
+        str, typer.Option(help="Rows to fit a probe on, drawn stratified; 'all' for all.", rich_help_panel=PROBE)
+    ] = "10000",
+    repeats: Annotated[
+        int, typer.Option(help="Probes fitted, each on another draw.", min=1, rich_help_panel=PROBE)
+    ] = 3,
+    reference_text: Annotated[
+        bool,
+        typer.Option(
+            help="Measure collapse on news-article too, the same texts for every task.", rich_help_panel=PROBE
+        ),
+    ] = True,
+    max_length: Annotated[
+        int, typer.Option(help="Tokens of a row; longer texts are cut.", rich_help_panel=PROBE)
+    ] = 128,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many rows of every split.", rich_help_panel=PROBE)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    output_dir: flags.OutputDir = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="Do finished runs again.", rich_help_panel=OUTPUT)] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.", rich_help_panel=OUTPUT)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
+    json: flags.Json = False,
+) -> None:
+    """Measure what fine-tuning leaves of an encoder: how far has it collapsed?
+
+    The encoder is tuned, frozen, and a linear probe is fitted on each of its layers for other tasks, beside the
+    pretrained encoder untouched and a random one. Collapse metrics of each layer stand beside the probe.
+
+    Weights of the tuned encoders are kept in the output folder, since later stages start from them. A finished run is
+    skipped, an interrupted one continues: run the same command again.
+
+    Examples:
+
+        ftbench probe --source news-topic --targets news-match --method r3f
+
+        ftbench probe --source sst2 --targets trec,mrpc --method r3f --method capcort-i --train-size 1000
+
+        ftbench probe --protocol chain --preset r3f --method r4f --train-size 500 --data-dir glue_data
+
+        ftbench probe --encoder runs/reviews/r3f-seed0-1a2b3c4d5e6f --targets news-topic
+    """
+    flags.one_of(protocol, PROTOCOLS, "protocol")
+    chosen = flags.flatten(pooling) or ["mean"]
+    for one in chosen:
+        flags.one_of(one, POOLINGS, "pooling")
+    recipe = flags.drop_none({
+        "epochs": epochs and [epochs], "steps": steps and [steps], "lr": lr and [lr],
+        "batch_size": batch_size and [batch_size],
+        "train_size": flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all"),
+    })  # fmt: skip
+    (rows,) = flags.parse_axis(probe_size, flags.train_size, "--probe-size", "a number of rows, or all") or [None]
+    from ftbench.cli.probing import ProbeAsk, run_probes
+
+    ask = ProbeAsk(
+        protocol=protocol,
+        source=source,
+        tasks=flags.flatten(tasks),
+        preset=preset,
+        targets=flags.flatten(targets),
+        cycles=cycles,
+        encoders=flags.flatten(encoder),
+        data_dir=data_dir,
+        models=flags.flatten(model) or ["minilm"],
+        revision=revision,
+        methods=list(method or []),
+        seeds=flags.parse_seeds(seeds, "--seeds"),
+        recipe=recipe,
+        fixed={
+            "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
+            **flags.drop_none({"max_length": max_length, "limit": limit}),
+        },
+        poolings=chosen,
+        probe_size=rows,
+        repeats=repeats,
+        reference_text=reference_text,
+    )
+    failed = run_probes(
+        ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed, quiet=quiet,
+        as_json=json,
+    )  # fmt: skip
+    if failed:
+        print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
+        raise typer.Exit(1)

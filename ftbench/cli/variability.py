@@ -1,0 +1,173 @@
+"""``ftbench variability``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftbench.cli import options as flags
+from ftbench.cli.finetune import MACHINE, OUTPUT, OWN, ROWS, TASK_HELP, WHAT
+from ftbench.errors import UsageError
+
+MEASURE = "Measure"
+
+
+def variability(
+    task: Annotated[list[str] | None, typer.Option("--task", "-t", help=TASK_HELP, rich_help_panel=WHAT)] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Folder of downloaded data sets, as for finetune [the hub].", rich_help_panel=WHAT),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.", rich_help_panel=WHAT),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Revision of a hub model: branch, tag or commit.", rich_help_panel=WHAT)
+    ] = None,
+    limit: Annotated[
+        str, typer.Option(help="At most so many training rows, drawn stratified; 'all' for all.", rich_help_panel=ROWS)
+    ] = "4000",
+    train_size: Annotated[
+        str | None,
+        typer.Option(help="Subsets beside the full set; a comma list is an axis.", rich_help_panel=ROWS),
+    ] = None,
+    imbalance: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of the rarest class over those of the most frequent one; a comma list is an axis.",
+            rich_help_panel=ROWS,
+        ),
+    ] = None,
+    label_noise: Annotated[
+        str | None,
+        typer.Option(help="Share of labels flipped; a comma list is an axis.", rich_help_panel=ROWS),
+    ] = None,
+    data_seeds: Annotated[
+        str, typer.Option(help="Seeds of the rows drawn and the labels flipped.", rich_help_panel=ROWS)
+    ] = "0",
+    text: Annotated[
+        list[str] | None, typer.Option(help="Own data: text column; twice, or A,B, for pairs.", rich_help_panel=OWN)
+    ] = None,
+    label: Annotated[str, typer.Option(help="Own data: label column.", rich_help_panel=OWN)] = "label",
+    kind: Annotated[
+        str, typer.Option(help="Own data: classification or regression.", rich_help_panel=OWN)
+    ] = "classification",
+    encoding: Annotated[
+        str, typer.Option(help="Own data: a CSV's encoding [UTF-8 or UTF-16].", rich_help_panel=OWN)
+    ] = "",
+    pooling: Annotated[
+        str,
+        typer.Option(
+            help="What stands for a text: ordinary (mean without special tokens, the paper's), mean (with them), cls "
+            "(the token that the head reads) or last.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = "ordinary",
+    bins: Annotated[
+        int | None,
+        typer.Option(
+            help="Regression: classes from so many quantiles; 0: no nu, LogME of the numbers.", rich_help_panel=MEASURE
+        ),
+    ] = None,
+    weighting: Annotated[
+        str, typer.Option(help="class (the paper's: classes weigh equally) or sample.", rich_help_panel=MEASURE)
+    ] = "class",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="fp64, or paper: nu in float32 by the full pseudo-inverse, as the authors have it.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = "fp64",
+    permutations: Annotated[
+        int, typer.Option(help="Shuffled labels that make the floor, at least 19.", min=19, rich_help_panel=MEASURE)
+    ] = 20,
+    bootstrap: Annotated[
+        int, typer.Option(help="Resamples of the rows, for the spread of l*.", min=20, rich_help_panel=MEASURE)
+    ] = 100,
+    probe: Annotated[
+        bool, typer.Option(help="Fit a linear probe on every layer beside it.", rich_help_panel=MEASURE)
+    ] = True,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of the permutations, resamples and probe.", rich_help_panel=MEASURE)
+    ] = "0",
+    max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.", rich_help_panel=ROWS)] = 128,
+    precision: Annotated[str, typer.Option(help="Of the pass: fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "fp32",
+    device: Annotated[
+        str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    output_dir: flags.OutputDir = Path("runs"),
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the curves into FILE.png, .pdf or .svg.", rich_help_panel=OUTPUT)
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="rich, csv, markdown or json.", rich_help_panel=OUTPUT)
+    ] = "rich",
+    force: Annotated[bool, typer.Option("--force", help="Measure again.", rich_help_panel=OUTPUT)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
+    json: flags.Json = False,
+) -> None:
+    """Ask which layer a task needs, before any training: hidden-state variability (nu) of every layer, from one pass.
+
+    Beside nu stand its floor (nu of shuffled labels), the spread of the best layer over resamples, and other measures
+    with a linear probe. A layer is recommended only where the data decide it. Lower nu is better.
+
+    Examples:
+
+        ftbench variability
+
+        ftbench variability --task cola,mrpc,sst2 --data-dir glue_data --figure layers.png
+
+        ftbench variability --task reviews.csv --text review --label stars --train-size 100,400 --label-noise 0.2
+    """
+    from ftbench.cli.layers import run_layers
+    from ftbench.cli.study import Ask
+    from ftbench.reporting.render import FORMS
+
+    form = flags.one_of("json" if json else form, tuple(FORMS), "format")
+    axes = flags.drop_none({
+        "train_size": flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all"),
+        "imbalance": flags.parse_axis(imbalance, float, "--imbalance", "a fraction such as 0.1"),
+        "label_noise": flags.parse_axis(label_noise, float, "--label-noise", "a share such as 0.2"),
+    })  # fmt: skip
+    limits = flags.parse_axis(limit, flags.train_size, "--limit", "a number of rows, or all") or [None]
+    if len(limits) > 1:
+        raise UsageError("--limit is one number; --train-size takes several")
+    fixed: dict[str, Any] = {
+        "limit": limits[0], "bins": bins, "max_length": max_length, "permutations": permutations,
+        "resamples": bootstrap, "probe": probe,
+        "pooling": flags.one_of(pooling, ("ordinary", "mean", "cls", "last"), "pooling"),
+        "weighting": flags.one_of(weighting, ("class", "sample"), "weighting"),
+        "dtype": flags.one_of(dtype, ("fp64", "paper"), "dtype"),
+        "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
+    }  # fmt: skip
+    ask = Ask(
+        tasks=flags.flatten(task) or ["news-topic"],
+        own={
+            "text": tuple(flags.flatten(text)),
+            "label": label,
+            "kind": flags.one_of(kind, ("classification", "regression"), "kind"),
+            "encoding": encoding,
+        },
+        data_dir=data_dir,
+        models=flags.flatten(model) or ["minilm"],
+        revision=revision,
+        methods=[],
+        baseline=True,
+        references=False,
+        seeds=flags.parse_seeds(seeds, "--seeds"),
+        data_seeds=flags.parse_seeds(data_seeds, "--data-seeds"),
+        axes=axes,
+        fixed=fixed,
+    )
+    failed = run_layers(
+        ask, output_dir, device=device, threads=threads, force=force, quiet=quiet, form=form, figure=figure
+    )
+    if failed:
+        print(f"{failed} failed; the same command tries again", file=sys.stderr)
+        raise typer.Exit(1)

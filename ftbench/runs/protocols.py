@@ -1,0 +1,151 @@
+"""Probing protocols: which encoder is tuned on what, and when what is left in it is measured.
+
+    generalization   tune on a source; probe the targets
+    chain            tune on A, B, C, ... each from the last one's encoder with a new head; probe after each
+    cycle            the chain several times over; probe each task before it is tuned (again)
+
+Each is a list of moves, and a move a stage. Before them come the two references: the pretrained encoder, untouched,
+and a random one. A run that starts from another has that run's id among its own fields, so it is done again only where
+something before it changed. A stage starts from the last step's weights; the papers take the best checkpoint's.
+
+Aghajanyan et al. 2021 (arXiv 2008.03156), section 4.1: ``r3f`` is their order of tasks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ftbench.errors import UsageError
+from ftbench.models.locate import Checkpoint
+from ftbench.runs import matched
+from ftbench.runs.stages import Request, Stage, identity, plan
+from ftbench.types import Data, Record, RunSpec
+
+PRESETS = {"r3f": ("sst2", "qnli", "qqp", "rte")}
+RANDOM = "random"
+#: stands between the tasks that an encoder was tuned on
+THEN = ">"
+
+
+@dataclass(frozen=True)
+class Move:
+    """One stage of a protocol: ``tune`` on a task, or ``probe`` with several."""
+
+    kind: Literal["tune", "probe"]
+    data: tuple[Data, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Who is tuned (arms, seeds and recipe of ``tuning``; its data come from the moves), and how it is probed.
+
+    probing: RunSpec fields of the probe runs
+    """
+
+    tuning: Request
+    moves: Sequence[Move]
+    probing: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> list[Data]:
+        found = {data.fingerprint: data for move in self.moves if move.kind == "probe" for data in move.data}
+        return list(found.values())
+
+
+def generalization(source: Data, targets: Sequence[Data]) -> list[Move]:
+    """Tune on ``source``, probe each of ``targets``."""
+    return [Move("tune", (source,)), Move("probe", tuple(targets))]
+
+
+def chain(tasks: Sequence[Data], targets: Sequence[Data]) -> list[Move]:
+    """Tune on each of ``tasks`` in turn; probe ``targets`` after each."""
+    return [move for task in tasks for move in (Move("tune", (task,)), Move("probe", tuple(targets)))]
+
+
+def cycle(tasks: Sequence[Data], cycles: int) -> list[Move]:
+    """``tasks`` in turn, ``cycles`` times: each is probed, then tuned."""
+    return [move for _ in range(cycles) for task in tasks for move in (Move("probe", (task,)), Move("tune", (task,)))]
+
+
+def stages(protocol: Protocol) -> list[Stage]:
+    """Raises UsageError for what a protocol cannot have: several values of a setting, and std++."""
+    several = [name for name, values in protocol.tuning.axes.items() if len(values) > 1]
+    if several:
+        raise UsageError(f"--{several[0].replace('_', '-')}: a protocol has one recipe, so it takes a single value")
+    if any(matched.std_plus_plus(arm) for arm in protocol.tuning.arms):
+        raise UsageError("std++ has no place in a protocol: its steps follow from another method's measured cost")
+    first = references(protocol.tuning.models, protocol.targets, protocol.probing)
+    return [lambda records: first, *(_stage(protocol, number) for number in range(len(protocol.moves)))]
+
+
+def references(models: Sequence[Checkpoint], targets: Sequence[Data], probing: Mapping[str, Any]) -> list[RunSpec]:
+    """Probes of each model as it was pretrained, and of one that has its shape and random weights."""
+    untouched = [_untouched(data, model, probing) for model in models for data in targets]
+    return [spec for one in untouched for spec in (one, replace(one, encoder=RANDOM))]
+
+
+def probe_of(tip: RunSpec, data: Data, model: Checkpoint, probing: Mapping[str, Any]) -> RunSpec:
+    """The run that probes, with the rows of ``data``, the encoder that the run ``tip`` left of ``model``."""
+    spec = _untouched(data, model, probing)
+    return replace(spec, methods=tip.methods, seed=tip.seed, parents=(tip.id,), encoder=tuned_on(tip))
+
+
+def probe_given(name: str, given: Checkpoint, data: Data, model: Checkpoint, probing: Mapping[str, Any]) -> RunSpec:
+    """The run that probes a checkpoint that no run of the store made, beside ``model``."""
+    return replace(_untouched(data, model, probing), parents=(given.fingerprint,), encoder=name)
+
+
+def tuned_on(spec: RunSpec) -> str:
+    """The tasks that the encoder of a fine-tuning run was tuned on, in order: ``sst2>qnli``."""
+    return f"{spec.encoder}{THEN}{spec.task}" if spec.encoder else spec.task
+
+
+def _untouched(data: Data, model: Checkpoint, probing: Mapping[str, Any]) -> RunSpec:
+    """``train_size`` is at most: all rows are taken where there are fewer."""
+    size, rows = probing.get("train_size"), min(len(data.splits["train"]), probing.get("limit") or sys.maxsize)
+    fields = {**probing, "train_size": size if size and size < rows else None}
+    return RunSpec(kind="probe", **identity(data, model), **fields)
+
+
+def _stage(protocol: Protocol, number: int) -> Stage:
+    """The runs of one move; those whose parent failed are left out."""
+    move = protocol.moves[number]
+    models = {model.fingerprint: model for model in protocol.tuning.models}
+
+    def stage(records: Sequence[Record]) -> list[RunSpec]:
+        good = {record.result.spec.id for record in records if record.result.status == "ok"}
+        tips = _tips(protocol, number)
+        ready = None if tips is None else [tip for tip in tips if tip.id in good]
+        if move.kind == "tune":
+            return _tuned(protocol, move, ready)
+        return [probe_of(t, data, models[t.weights], protocol.probing) for t in ready or () for data in move.data]
+
+    return stage
+
+
+def _tips(protocol: Protocol, number: int) -> list[RunSpec] | None:
+    """The runs whose encoders stand before a move; None where they are still the pretrained one."""
+    tips: list[RunSpec] | None = None
+    for move in protocol.moves[:number]:
+        if move.kind == "tune":
+            tips = _tuned(protocol, move, tips)
+    return tips
+
+
+def _tuned(protocol: Protocol, move: Move, tips: Sequence[RunSpec] | None) -> list[RunSpec]:
+    """The runs of a move that tunes: each arm and seed goes on from its own encoder."""
+    (stage,) = plan(replace(protocol.tuning, data=move.data, references=False))
+    planned = stage(())
+    if tips is None:
+        return planned
+    before = {_line(tip): tip for tip in tips}
+    pairs = [(spec, before[_line(spec)]) for spec in planned if _line(spec) in before]
+    return [replace(spec, parents=(tip.id,), encoder=tuned_on(tip)) for spec, tip in pairs]
+
+
+def _line(spec: RunSpec) -> tuple[Any, ...]:
+    """What stays the same along a chain."""
+    return spec.weights, spec.method, spec.seed, spec.data_seed

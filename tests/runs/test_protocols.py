@@ -1,0 +1,149 @@
+"""Protocols: who is tuned on what, from whom, and what is probed. Real runs of a tiny model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftbench.errors import UsageError
+from ftbench.models.locate import locate
+from ftbench.runs import protocols
+from ftbench.runs.grid import Grid, Options
+from ftbench.runs.protocols import Move, Protocol
+from ftbench.runs.stages import Request, parse_arms
+from ftbench.runs.store import Store
+from ftbench.types import Data, Record, Result, RunSpec
+
+PROBING = {"repeats": 1, "max_length": 32}
+
+
+@dataclass
+class Given:
+    """A protocol on the tiny model, planned and carried out."""
+
+    tmp_path: Path
+    model: Path
+    data: dict[str, Data]
+
+    def plan(self, moves: Sequence[Move], *methods: str, **changed: Any) -> Protocol:
+        fixed = {"batch_size": 8, "lr": 1e-3, "max_length": 32, **changed.pop("fixed", {})}
+        axes = changed.pop("axes", {"steps": [3]})
+        arms = parse_arms(methods, baseline=True)
+        seeds = changed.pop("seeds", [0])
+        models = [locate(str(self.model))]
+        tuning = Request(data=(), models=models, arms=arms, seeds=seeds, fixed=fixed, axes=axes, references=False)
+        return Protocol(tuning=tuning, moves=moves, probing=PROBING)
+
+    def specs(self, protocol: Protocol) -> list[list[RunSpec]]:
+        """What each stage would do if all went well."""
+        records: list[Record] = []
+        found = []
+        for stage in protocols.stages(protocol):
+            found.append(stage(records))
+            records += [Record(Path(), Result(spec=spec, status="ok"), None) for spec in found[-1]]  # type: ignore[arg-type]
+        return found
+
+    def run(self, protocol: Protocol, heard: Any, **options: Any) -> list[Record]:
+        data = {one.fingerprint: one for one in self.data.values()}
+        models = {one.fingerprint: one for one in protocol.tuning.models}
+        how = Options(device="cpu", threads=1, keep_model=True, need_models=True, **options)
+        grid = Grid(Store(self.tmp_path / "runs"), data, models, heard, how)
+        return grid.run(protocols.stages(protocol))
+
+
+def named(data: Data, name: str) -> Data:
+    return replace(data, task=replace(data.task, name=name))
+
+
+@pytest.fixture
+def given(tmp_path: Path, tiny_model: Path, tiny_data: Callable[..., Data]) -> Given:
+    sizes = {"alpha": 40, "beta": 44, "gamma": 48}
+    data = {name: named(tiny_data(n_train=size), name) for name, size in sizes.items()}
+    return Given(tmp_path, tiny_model, data)
+
+
+def test_generalization(given: Given) -> None:
+    a, b, c = given.data.values()
+    references, tuned, probed = given.specs(given.plan(protocols.generalization(a, [b, c]), "r3f", seeds=[0, 1]))
+    assert [(spec.task, spec.encoder) for spec in references] == [
+        ("beta", ""), ("beta", "random"), ("gamma", ""), ("gamma", "random"),
+    ]  # fmt: skip
+    assert [(s.method, s.seed, s.encoder, s.parents) for s in tuned] == [
+        (method, seed, "", ()) for seed in (0, 1) for method in ("std", "r3f")
+    ]
+    assert len(probed) == 8 and {spec.encoder for spec in probed} == {"alpha"}
+    assert {spec.parents[0] for spec in probed} == {spec.id for spec in tuned}
+    assert all(spec.method == next(t for t in tuned if t.id == spec.parents[0]).method for spec in probed)
+
+
+def test_a_chain_goes_on_from_the_last_encoder(given: Given) -> None:
+    a, b, c = given.data.values()
+    _, *moves = given.specs(given.plan(protocols.chain([a, b, c], [a]), "r3f"))
+    tunes, probes = moves[::2], moves[1::2]
+    assert [[spec.encoder for spec in stage] for stage in tunes] == [[""] * 2, ["alpha"] * 2, ["alpha>beta"] * 2]
+    assert [stage[0].encoder for stage in probes] == ["alpha", "alpha>beta", "alpha>beta>gamma"]
+    for before, after in itertools.pairwise(tunes):
+        for spec in after:
+            (parent,) = (one for one in before if one.id == spec.parents[0])
+            assert parent.methods == spec.methods and parent.seed == spec.seed
+
+
+def test_a_cycle_probes_each_task_before_it_is_tuned_again(given: Given) -> None:
+    a, b, _ = given.data.values()
+    references, *moves = given.specs(given.plan(protocols.cycle([a, b], 2)))
+    assert {spec.task for spec in references} == {"alpha", "beta"}
+    done = [(stage[0].kind, stage[0].task, stage[0].encoder) for stage in moves if stage]
+    assert done == [  # the first probe of all is of the pretrained encoder: a reference
+        ("finetune", "alpha", ""),
+        ("probe", "beta", "alpha"),
+        ("finetune", "beta", "alpha"),
+        ("probe", "alpha", "alpha>beta"),
+        ("finetune", "alpha", "alpha>beta"),
+        ("probe", "beta", "alpha>beta>alpha"),
+        ("finetune", "beta", "alpha>beta>alpha"),
+    ]
+
+
+def test_an_edit_of_the_first_task_makes_all_later_runs_others(given: Given, tiny_data: Any) -> None:
+    a, b, c = given.data.values()
+    first = given.specs(given.plan(protocols.chain([a, b, c], [c])))
+    edited = named(tiny_data(n_train=52), "alpha")
+    second = given.specs(given.plan(protocols.chain([edited, b, c], [c])))
+    assert {s.id for s in first[0]} == {s.id for s in second[0]}  # references do not depend on it
+    for one, other in zip(first[1:], second[1:], strict=True):
+        assert not {s.id for s in one} & {s.id for s in other}
+
+
+def test_seeds_of_a_chain_are_one_arm(given: Given) -> None:
+    a, b, _ = given.data.values()
+    *_, tuned, probed = given.specs(given.plan(protocols.chain([a, b], [a]), seeds=[0, 1]))
+    for specs in (tuned, probed):
+        assert len({spec.id for spec in specs}) == 2 and specs[0].arm() == specs[1].arm()
+
+
+def test_the_child_of_a_failed_run_is_left_out(given: Given) -> None:
+    a, b, _ = given.data.values()
+    stages = protocols.stages(given.plan(protocols.chain([a, b], [a]), "r3f"))
+    tuned = stages[1]([])
+    statuses = {"std": "ok", "r3f": "diverged"}
+    records = [Record(Path(), Result(spec=s, status=statuses[s.method]), None) for s in tuned]  # type: ignore[arg-type]
+    assert [spec.method for spec in stages[2](records)] == ["std"]
+    assert [spec.method for spec in stages[3](records)] == ["std"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "axes", "message"),
+    [
+        (["r3f"], {"steps": [3], "lr": [1e-3, 1e-4]}, "--lr: a protocol has one recipe"),
+        (["r3f", "std++:compute=r3f"], {"steps": [3]}, "std\\+\\+ has no place"),
+    ],
+)
+def test_what_a_protocol_cannot_have(given: Given, methods: list[str], axes: dict[str, Any], message: str) -> None:
+    a, b, _ = given.data.values()
+    with pytest.raises(UsageError, match=message):
+        protocols.stages(given.plan(protocols.chain([a, b], [a]), *methods, axes=axes))
