@@ -48,12 +48,14 @@ class Probe:
     scores:    by ``metric``, of the rows given to be scored
     controls:  the same with shuffled labels
     strengths: the C of logistic regression or 1 / alpha of ridge that was chosen
+    guesses:   what the probe says of the rows to be scored, (layers, seeds, rows)
     """
 
     metric: str
     scores: Array
     controls: Array
     strengths: Array
+    guesses: Array
 
     @property
     def selectivity(self) -> Array:
@@ -108,8 +110,8 @@ class _Seed:
         known = self.labels.astype(np.float64) if regression else np.searchsorted(self.classes, self.labels)
         self.targets = torch.from_numpy(known)
 
-    def run(self, device: torch.device) -> tuple[Array, Array, Array]:
-        """Scores, controls and strengths, (layers,) each."""
+    def run(self, device: torch.device) -> tuple[Array, ...]:
+        """Scores, controls and strengths, (layers,) each, and guesses (layers, rows)."""
         found: list[tuple[Array, ...]] = []
         for layers in _groups(self.train, len(self.rows) + len(self.answers[0]), device):
             x = _load(self.train, layers, self.rows, device, "train")
@@ -117,10 +119,9 @@ class _Seed:
             mean, deviation = standardiser(x)
             kind = torch.float64 if self.regression else torch.float32
             found.append(self._fit(*((part.to(kind) - mean.to(kind)) / deviation.to(kind) for part in (x, new))))
-        scores, controls, strengths = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return scores, controls, strengths
+        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    def _fit(self, x: Tensor, new: Tensor) -> tuple[Array, Array, Array]:
+    def _fit(self, x: Tensor, new: Tensor) -> tuple[Array, ...]:
         targets = self.targets.to(x.device)
         basis = None if self.regression else singular_basis(x)
         best = self._choose(x, targets[:1], basis)
@@ -130,7 +131,7 @@ class _Seed:
             np.array([METRICS[self.metric](guess, answers) for guess in guesses[:, i]])
             for i, answers in enumerate(self.answers)
         )
-        return scores, controls, best.cpu().numpy()
+        return scores, controls, best.cpu().numpy(), guesses[:, 0]
 
     def _choose(self, x: Tensor, targets: Tensor, basis: Pair | None) -> Tensor:
         """The strength of each layer that scores best on the slice, the smallest of equals. (layers,)"""

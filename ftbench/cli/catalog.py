@@ -15,12 +15,16 @@ from ftbench.cli import options as flags
 from ftbench.errors import FtbenchError
 
 app = typer.Typer(help="List what there is: tasks, methods, models.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
 
 
 @app.command("tasks")
 def list_tasks(json: Json = False) -> None:
-    """Tasks that ftbench knows by name. Your own file works too: `--task reviews.csv --text ... --label ...`."""
+    """Tasks that ftbench knows by name, and groups of them.
+
+    Those called news are installed; the others come from the hub, or with --data-dir from a download. Your own file
+    works too: `--task reviews.csv --text review --label stars`.
+    """
     from ftbench.tasks import GROUPS, TASKS
 
     rows = [
@@ -44,9 +48,13 @@ def list_tasks(json: Json = False) -> None:
 
 @app.command("methods")
 def list_methods(
-    name: Annotated[str | None, typer.Argument(help="One method: its whole card.")] = None, json: Json = False
+    name: Annotated[str | None, typer.Argument(metavar="METHOD", help="One method: its whole card.")] = None,
+    json: Json = False,
 ) -> None:
-    """Methods with their cost and source; name one for its card: equation, fields, where paper and code differ."""
+    """Methods with their cost and source.
+
+    Name one for its card: the equation, its fields and their defaults, where paper and released code differ.
+    """
     from ftbench.lookup import parse_call
     from ftbench.methods import ALIASES, METHODS, method_class
 
@@ -90,7 +98,10 @@ def _whole_card(row: dict[str, Any]) -> str:
 
 @app.command("models")
 def list_models(json: Json = False) -> None:
-    """Models that need no download. Any hub id or local folder that transformers can load as a classifier works."""
+    """Models that need no download.
+
+    Any hub id or local folder that transformers can load as a classifier works too.
+    """
     from ftbench.models.locate import MODELS, packaged_folder
 
     rows = [
@@ -109,7 +120,10 @@ def list_models(json: Json = False) -> None:
 
 
 def doctor(json: Json = False, output_dir: flags.OutputDir = Path("runs")) -> None:
-    """Check this machine: versions, devices, embedded model and data, caches. Exits with 1 if something is broken."""
+    """Check this machine: versions, devices, the embedded model and data, folders that are written to.
+
+    Exits with 1 if something is broken.
+    """
     checks = [*_version_checks(), *_device_checks(), *_embedded_checks(), *_folder_checks(output_dir)]
     rows = [{"check": name, "ok": "ok" if good else "FAIL", "what": what} for name, good, what in checks]
     _show("doctor", rows, ("check", "ok", "what"), json)
@@ -133,13 +147,14 @@ def _device_checks() -> list[Check]:
     capability = torch.backends.cpu.get_cpu_capability()
     offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or "not set"
     return [
-        ("cpu", True, f"{torch.get_num_threads()} threads, {capability}"),
+        ("cpu", True, f"{capability}, threads used: {torch.get_num_threads()}"),
         ("gpu", True, ", ".join(gpus) or "none: runs use the CPU"),
         ("hub", True, f"HF_HUB_OFFLINE {offline}"),
     ]
 
 
 def _embedded_checks() -> list[Check]:
+    from ftbench.cli.output import row_counts
     from ftbench.models.locate import DEFAULT_MODEL, locate
     from ftbench.tasks import TASKS
     from ftbench.tasks.sources import load
@@ -152,8 +167,7 @@ def _embedded_checks() -> list[Check]:
         checks.append((f"model {DEFAULT_MODEL}", False, str(error)))
     try:
         data = load(TASKS["news-topic"])
-        rows = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
-        checks.append(("task news-topic", True, f"rows as expected: {rows}"))
+        checks.append(("task news-topic", True, f"texts as published: {row_counts(data)}"))
     except FtbenchError as error:
         checks.append(("task news-topic", False, str(error)))
     return checks

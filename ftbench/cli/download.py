@@ -14,18 +14,30 @@ from ftbench.errors import FtbenchError, UsageError
 
 def download(
     task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="Tasks, groups or hub:ORG/NAME to fetch; repeat or list.")
+        list[str] | None,
+        typer.Option(
+            "--task",
+            "-t",
+            help="Tasks or groups (`ftbench list tasks`), or hub:ORG/NAME; repeat it, or list with commas.",
+        ),
     ] = None,
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Hub models to fetch.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of the hub models.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="Text columns of a hub:ORG/NAME task.")] = None,
-    label: Annotated[str, typer.Option(help="Label column of a hub:ORG/NAME task.")] = "label",
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Models of the hub by id; repeat it, or list with commas.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Revision of the models: a branch, tag or commit [main].")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Text column of a hub:ORG/NAME; twice, or A,B, for pairs.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="Label column of a hub:ORG/NAME.")] = "label",
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")] = False,
 ) -> None:
     """Fetch data sets and models into the hub's cache, so that runs need no network after.
 
-    What is in the cache already is checked, not fetched again. On a machine without a network set HF_HUB_OFFLINE=1;
-    HF_HOME says where the cache is, HF_TOKEN is for private repositories. Exits with 1 when something cannot be had.
+    What is in the cache already is checked, not fetched again. Later, without a network, set HF_HUB_OFFLINE=1. HF_HOME
+    says where the cache is, if not in ~/.cache/huggingface; HF_TOKEN opens private repositories. What cannot be had
+    is said, spares the rest, and makes the command exit with 1.
 
     Examples:
 

@@ -181,6 +181,13 @@ def finetune(
     checkpoint_every: Annotated[
         int, typer.Option(help="Steps between checkpoints; 0: about once a minute.", min=0, rich_help_panel=MACHINE)
     ] = 0,
+    prefix_cache: Annotated[
+        str,
+        typer.Option(
+            help="auto, on or off: compute what enters the lowest tuned layer once for every row, and train from that.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
     json: flags.Json = False,
 ) -> None:
@@ -259,6 +266,7 @@ def finetune(
     failed = run_study(
         ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed,
         save_model=save_model, checkpoint_every=checkpoint_every, quiet=quiet, as_json=json,
+        prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache"),
     )  # fmt: skip
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)

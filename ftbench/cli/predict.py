@@ -21,14 +21,20 @@ WRITERS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="A run's folder (trained with --save-model), a model folder or a hub id.")],
-    file: Annotated[Path, typer.Argument(help="The table to predict for: CSV, TSV, JSONL or Parquet.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run that kept its weights (--save-model), or a folder with one such; a model's folder; a hub id.",
+        ),
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The table to predict for: CSV, TSV, JSONL or Parquet.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write (.csv, .tsv, .jsonl, .parquet) [stdout as CSV]."),
+        typer.Option("--output", "-o", help="File to write, .csv, .tsv, .jsonl or .parquet [CSV on stdout]."),
     ] = None,
     text: Annotated[
-        list[str] | None, typer.Option(help="Text column; twice, or A,B, for pairs [those trained on].")
+        list[str] | None, typer.Option(help="Column of the texts; twice, or A,B, for pairs [those trained on].")
     ] = None,
     glue: Annotated[
         bool,
@@ -36,21 +42,27 @@ def predict(
             "--glue", help="FILE is an official GLUE test file: write the submission file into the folder --output [.]."
         ),
     ] = False,
-    task: Annotated[str | None, typer.Option(help="The task of a model that ftbench did not train.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Tokens of a row [as trained, else 128].", min=4)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    task: Annotated[
+        str | None,
+        typer.Option(help="For a model that ftbench did not train: a task with its columns and label names."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub id: a branch, tag or commit [main].")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of a row; what is longer is cut [as trained, else 128].", min=4)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="JSON lines instead of CSV on stdout.")] = False,
 ) -> None:
     """Use a trained model: a label and probabilities for every row of a table.
 
-    The table's columns are kept; `prediction` and `probability_<label>` are added (a regression has `prediction` only).
+    The table's columns are kept, its labels are not needed. `prediction` and `probability_<label>` are added; a
+    regression has `prediction` only.
 
     Examples:
 
         ftbench finetune --task reviews.csv --text review --label stars --save-model best
 
-        ftbench predict runs/reviews/std-seed0-1a2b3c4d5e6f new.csv --output labelled.csv
+        ftbench predict runs new.csv --output labelled.csv
 
         ftbench predict runs glue_data/MRPC/test.tsv --glue --output submission
     """

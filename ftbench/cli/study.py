@@ -134,11 +134,14 @@ def run_study(
     retry_failed: bool,
     save_model: str | None,
     checkpoint_every: int,
+    prefix_cache: str,
     quiet: bool,
     as_json: bool,
 ) -> int:
     """Does the study and prints its table. Returns how many runs failed. Raises what ``Grid.run`` raises."""
     store = Store(output_dir)
+    if prefix_cache == "on" and ("layers" not in ask.axes or ask.fixed.get("frozen_dropout")):
+        raise UsageError("--prefix-cache on: expected frozen layers without dropout, as in --layers top:3")
     request, study = settled(ask, store, quiet=quiet)
     options = Options(
         device=device,
@@ -148,6 +151,7 @@ def run_study(
         retry_failed=retry_failed,
         keep_model=save_model is not None,
         checkpoint_every=checkpoint_every,
+        prefix_cache=prefix_cache,
     )
     with attended(store, request.data, request.models, options, quiet=quiet) as grid:
         try:

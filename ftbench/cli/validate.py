@@ -16,18 +16,39 @@ if TYPE_CHECKING:
 
 
 def validate(
-    file: Annotated[str, typer.Argument(help="Your table, folder or task file; hub:ORG/NAME; or a task's name.")],
-    text: Annotated[list[str] | None, typer.Option(help="Text column; twice, or A,B, for pairs.")] = None,
-    label: Annotated[str, typer.Option(help="Label column.")] = "label",
-    kind: Annotated[str, typer.Option(help="classification or regression.")] = "classification",
-    encoding: Annotated[str, typer.Option(help="A CSV's encoding [UTF-8 or UTF-16].")] = "",
-    data_dir: Annotated[str | None, typer.Option(help="Folder of downloaded data sets, for a task's name.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model whose tokens are counted.")] = "minilm",
-    max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.", min=4)] = 128,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Your table, folder or task file; hub:ORG/NAME; or a task's name.")
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of the texts; twice, or A,B, for pairs [text, sentence, review ... if there is one such]."
+        ),
+    ] = None,
+    label: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    kind: Annotated[
+        str, typer.Option(help="classification, or regression where labels are numbers to predict.")
+    ] = "classification",
+    encoding: Annotated[
+        str, typer.Option(help="Encoding of a CSV, such as cp1252 [UTF-8, or UTF-16 where the file says so].")
+    ] = "",
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Where FILE is a task's name: the folder with its download, such as glue_data [the hub]."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model whose tokens are counted: minilm, a folder or a hub id.")
+    ] = "minilm",
+    max_length: Annotated[
+        int,
+        typer.Option(help="Tokens of a row that training would keep; what is longer is cut, and counted here.", min=4),
+    ] = 128,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")] = False,
 ) -> None:
-    """Check a data set: rows, label balance, lengths against the limit, duplicates, leaks, doubtful labels.
+    """Check a data set before training on it; nothing is trained or written.
 
+    Shows rows, the balance of the labels, lengths in tokens and how many rows would be cut; warns (!) of repeated
+    texts, of texts that are in train and in validation, of doubtful labels, and says (-) what was done to the rows.
     Exits with 2 when the data cannot be used, with 0 when it can, whatever the warnings.
 
     Examples:

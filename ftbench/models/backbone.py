@@ -117,6 +117,7 @@ class Backbone:
         *,
         reuse: bool = False,
         states: bool = False,
+        entry: contextlib.AbstractContextManager[None] | None = None,
     ) -> Out:
         """One pass. ``inputs``: input_ids and attention_mask (rows, tokens), token_type_ids where the model has them.
 
@@ -124,20 +125,17 @@ class Backbone:
         reuse: feed ``transform`` the embeddings of the pass before, so that both passes share one
             lookup and the table gets one gradient, not two (the table is the largest matrix there is).
         states: record the blocks' outputs.
+        entry: where the pass begins, if not at the embeddings; see ``entry.Entry.entered``.
 
         Raises FtbenchError where ``transform`` has met no embeddings: a pass without noise is not what was asked.
         """
         if not reuse:
             self._seen = None
-        self._transform, self._embedded = transform, False
+        self._transform, self._embedded = transform, entry is not None  # what is passed over is no lookup
         if self._counts_from_edge and self.tokenizer.padding_side == "left":
             inputs = inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
-        recorded: list[Tensor] = []
         try:
-            if states:
-                with self.recording() as recorded:
-                    logits = self.model(**inputs).logits
-            else:
+            with entry or contextlib.nullcontext(), self.recording() if states else _nothing() as recorded:
                 logits = self.model(**inputs).logits
         finally:
             self._transform = None
@@ -197,6 +195,10 @@ class Backbone:
         short, long = "words", "many more words of a longer text"
         alone, beside = (self.forward(self._tokens(*texts)).logits[0] for texts in ([short], [short, long]))
         return torch.allclose(alone, beside, rtol=1e-3, atol=1e-5)
+
+
+def _nothing() -> contextlib.AbstractContextManager[list[Tensor]]:
+    return contextlib.nullcontext([])
 
 
 def load(

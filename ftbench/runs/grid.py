@@ -68,6 +68,7 @@ class Options:
     keep_model: bool = False
     need_models: bool = False
     checkpoint_every: int = 0
+    prefix_cache: str = "auto"
     should_stop: Callable[[], bool] = lambda: False
 
 
@@ -177,6 +178,7 @@ class Grid:
 
     def _do(self, spec: RunSpec) -> Record:
         import torch
+        from threadpoolctl import threadpool_limits
 
         from ftbench.runs.environment import environment
         from ftbench.training.precision import choose_device
@@ -186,7 +188,8 @@ class Grid:
         device = choose_device(self.options.device)
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
-        place = Place(self.store.folder(spec), device, self.options.cache)
+            threadpool_limits(self.options.threads)  # NumPy's and SciPy's too
+        place = Place(self.store.folder(spec), device, self.options.cache, self.options.prefix_cache)
         control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
         work = import_object(WORK[spec.kind], "run")
         try:

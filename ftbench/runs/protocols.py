@@ -13,6 +13,7 @@ Aghajanyan et al. 2021 (arXiv 2008.03156), section 4.1: ``r3f`` is their order o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -103,7 +104,10 @@ def tuned_on(spec: RunSpec) -> str:
 
 
 def _untouched(data: Data, model: Checkpoint, probing: Mapping[str, Any]) -> RunSpec:
-    return RunSpec(kind="probe", **identity(data, model), **probing)
+    """``train_size`` is at most: all rows are taken where there are fewer."""
+    size, rows = probing.get("train_size"), min(len(data.splits["train"]), probing.get("limit") or sys.maxsize)
+    fields = {**probing, "train_size": size if size and size < rows else None}
+    return RunSpec(kind="probe", **identity(data, model), **fields)
 
 
 def _stage(protocol: Protocol, number: int) -> Stage:

@@ -49,6 +49,7 @@ from ftbench.training.log import Window
 from ftbench.training.optim import lr_at, mix, trained
 from ftbench.training.passes import Passes, batch_of, gradient_ratios, run_passes
 from ftbench.training.precision import autocast, make_scaler
+from ftbench.training.prefix import Prefix
 from ftbench.types import RunSpec
 
 LOG_RECORDS = 100
@@ -64,7 +65,7 @@ class Training:
     """All that one run trains with.
 
     labels: (n,) training targets, perturbed; index: (n,) row numbers in the task's split.
-    ``state`` says how far it is; ``window`` holds what was logged since the last record.
+    ``state`` says how far it is; ``window`` holds what was logged since the last record. ``prefix``: see there.
     """
 
     spec: RunSpec
@@ -77,6 +78,7 @@ class Training:
     optimizer: torch.optim.AdamW
     meter: Meter
     state: State = field(default_factory=State)
+    prefix: Prefix | None = None
 
     def __post_init__(self) -> None:
         if self.spec.passes == "joined" and not all(method.can_join for method in self.methods):
@@ -173,10 +175,12 @@ def micro_step(
     """
     spec, cost = run.spec, run.meter.cost
     batch = make_batch(run, step, micro, part)
-    passes = Passes(run.backbone, batch, mix(spec.seed, step, micro, "dropout"), states=run.states)
-    batch.run = passes.view
     for method in run.methods:
         method.begin(batch)
+    run.prefix = run.prefix and run.prefix.proven(batch)
+    seed = mix(spec.seed, step, micro, "dropout")
+    passes = Passes(run.backbone, batch, seed, states=run.states, prefix=run.prefix)
+    batch.run = passes.view
     with autocast(run.backbone.device, spec.precision):
         values = (_owned if run.backward else _objective)(run, passes, fraction)
     cost.forward_passes += passes.count

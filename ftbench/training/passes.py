@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ftbench.methods.method import Batch, Method, Term, View
-from ftbench.models.backbone import Backbone, Out
+from ftbench.models.backbone import Backbone, Out, Transform
 from ftbench.training.batches import Tokens
 from ftbench.training.evaluate import collate_for
 from ftbench.training.optim import mix
+from ftbench.training.prefix import Prefix
 
 
 def batch_of(
@@ -37,18 +38,21 @@ def batch_of(
 class Passes:
     """Passes over one micro-batch, each with dropout masks of its own; ``count`` says how many there were.
 
-    The clean pass draws the same masks as plain fine-tuning, whatever the methods do.
+    The clean pass draws the same masks as plain fine-tuning, whatever the methods do. Passes that leave the embeddings
+    as they are begin above the ``prefix``, where there is one.
     """
 
-    def __init__(self, backbone: Backbone, batch: Batch, seed: int, *, states: bool) -> None:
-        self.backbone, self.batch, self.seed, self.states = backbone, batch, seed, states
+    def __init__(
+        self, backbone: Backbone, batch: Batch, seed: int, *, states: bool, prefix: Prefix | None = None
+    ) -> None:
+        self.backbone, self.batch, self.seed, self.states, self.prefix = backbone, batch, seed, states, prefix
         self.count = self._views = 0
 
     def clean(self) -> Out:
         """The batch as it is."""
         torch.manual_seed(self.seed)
         self.count += 1
-        return self.backbone.forward(self.batch.inputs, states=self.states)
+        return self._forward(None)
 
     def view(self, view: View) -> Out:
         """The batch as a method wants it; shares the lookup of the pass before."""
@@ -56,9 +60,13 @@ class Passes:
         self._views += 1
         self.count += 1
         self.backbone.model.train(view.dropout != "off")
-        out = self.backbone.forward(self.batch.inputs, view.transform, reuse=True, states=self.states)
+        out = self._forward(view.transform, reuse=True)
         self.backbone.model.train()
         return out
+
+    def _forward(self, transform: Transform | None, *, reuse: bool = False) -> Out:
+        entry = self.prefix.entered(self.batch) if self.prefix and transform is None else None
+        return self.backbone.forward(self.batch.inputs, transform, reuse=reuse, states=self.states, entry=entry)
 
 
 def run_passes(passes: Passes, methods: Sequence[Method], *, joined: bool) -> tuple[Out, list[list[Out]]]:

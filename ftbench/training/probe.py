@@ -1,113 +1,153 @@
 """One probe run: what is left in an encoder, measured on the rows of a task. Nothing is trained but linear probes.
 
-    encoder -> one pass over train and validation -> features of every block
-    probe     a linear model a layer on standardised features, see ``analysis.probing``
-    control   the same on shuffled labels: what a probe of that size learns by heart
-    collapse  metrics of every layer on the validation rows, against the pretrained encoder's features of them
+    encoder   in evaluation mode, without its head: one pass over train and validation gives the features of all blocks
+    probe     a linear model of each layer, ``repeats`` times on four fifths of the train rows, see ``analysis.probing``
+    control   the same on shuffled labels
+    collapse  metrics of each layer on the validation rows, some against the pretrained encoder's features of them
 
-The encoder is in evaluation mode, its head is not used. R3F's release has no probing code, and its paper does not say
-which features it probes, how the probe is fitted or over how many seeds: all of this is ours.
+R3F's release has no probing code, and its paper does not say which features it probes, how the probe is fitted or over
+how many seeds: all of this is ours.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ftbench.analysis.collapse import collapse
-from ftbench.analysis.probing import probe_layers
+from ftbench.analysis import probing
+from ftbench.analysis.collapse import COLLAPSE, collapse
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
 from ftbench.training.cost import Meter
 from ftbench.training.features import extract
-from ftbench.training.optim import mix
 from ftbench.training.run import Outcome, Place, apply_perturbations, tokenize_splits
 from ftbench.training.watch import Control
 from ftbench.types import Cost, Data, Features, Result, RunSpec
 
-#: most validation rows that collapse is measured on, and most whose features are kept for comparing seeds
+#: most validation rows that collapse is measured on, and most whose features are kept to compare seeds with
 MEASURED, KEPT = 5_000, 1_000
+#: share of the train rows that each repeat is fitted on
+SUBSAMPLE = 0.8
 
 
 def probe(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: Control) -> Outcome:
-    """``metrics["layer 3"]``: of the third block, with the splits ``validation``, ``control`` and ``collapse``.
-    ``last`` is the top one.
+    """``metrics["layer 3"]`` is the third block's, with the splits ``validation``, ``control`` and ``collapse``;
+    ``last`` is the top one's.
 
-    Raises UsageError for one class, fewer examples than a metric needs, and features that are not finite.
+    Raises UsageError for one class, fewer train rows than classes, and features that are not finite; StoreError where
+    the disk has no room for the features.
     """
     data = apply_perturbations(spec, data)
     meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
     meter.start()
-    features = _features(spec, data, source, place)
-    regression = data.task.kind == "regression"
-    train, validation = features["train"], features["validation"]
-    found = probe_layers(train, validation, data.task.metrics, repeats=spec.repeats, regression=regression)
-    measured = _collapse(spec, data, source, place, validation)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.folder, prefix=".features-") as scratch:
+        found = _features(spec, data, source, place, Path(scratch), random=spec.encoder == "random")
+        train, validation = found["train"], found["validation"]
+        fitted = probing.probe(
+            train,
+            validation,
+            data.task.metrics[0],
+            regression=data.task.kind == "regression",
+            seeds=range(spec.repeats),
+            size=round(SUBSAMPLE * len(train.labels)),
+            device=place.device,
+        )
+        reference = None
+        if spec.encoder:
+            own = replace(data, splits={"validation": data.splits["validation"]})
+            first = _features(spec, own, source.origin or source, place, Path(scratch) / "first", random=False)
+            reference = first["validation"]
+        measured = measure(validation, reference)
+        kept = np.asarray(validation.hidden[-1][:KEPT], dtype=np.float32)
     meter.stop()
     meter.record_peak()
-    metrics = {
-        f"layer {one.layer}": {"validation": one.scores, "control": one.control, "collapse": measured[one.layer]}
-        for one in found
-    }
-    headline = data.task.metrics[0]
-    facts = {
-        "headline": headline,
-        "lower_is_better": headline in LOWER_IS_BETTER,
-        "kind": data.task.kind,
-        "labels": list(data.labels),
-        "rows": {name: len(rows) for name, rows in data.splits.items()},
-        "layers": validation.layers,
-        "strength": [one.strength for one in found],
-        "repeats": [one.repeats for one in found],
-    }
-    result = Result(
-        spec=spec, status="ok", metrics={"last": metrics[f"layer {validation.layers}"], **metrics}, facts=facts
-    )
-    rows = data.splits["validation"]
-    kept = np.full(len(rows), None, dtype=object)
-    kept[:KEPT] = list(np.asarray(validation.hidden[-1][:KEPT], dtype=np.float32))
-    predictions = {"example": rows.index, "label": rows.labels, "prediction": found[-1].predictions, "features": kept}
-    return Outcome(result, meter.cost, predictions=predictions)
+    result = Result(spec=spec, status="ok", metrics=_metrics(fitted, measured), facts=_facts(data, fitted))
+    return Outcome(result, meter.cost, predictions=_predictions(data, fitted, kept))
+
+
+def measure(features: Features, reference: Features | None) -> dict[int, dict[str, float]]:
+    """layer -> collapse metric -> value, on at most ``MEASURED`` rows, drawn with seed 0.
+
+    A metric that needs more rows or classes than there are is left out. An encoder with other layers or another number
+    of them than the reference is not compared with it.
+    """
+    some = np.sort(np.random.default_rng(0).permutation(len(features.labels))[:MEASURED])
+    own = _take(features, some)
+    against = _take(reference, some) if reference and reference.layers == features.layers else None
+    has_classes = own.labels.dtype.kind in "iub" and len(np.unique(own.labels)) > 1
+    given = {"": True, "labels": has_classes, "reference": against is not None}
+    width = own.hidden.shape[2]
+    names = [name for name, c in COLLAPSE.items() if given[c.needs] and c.examples <= len(some) and c.width <= width]
+    measured: dict[int, dict[str, float]] = {layer: {} for layer in range(1, own.layers + 1)}
+    for row in collapse(own, against, names):
+        measured[row["layer"]][row["metric"]] = row["value"]
+    return measured
 
 
 def _features(
-    spec: RunSpec, data: Data, source: Checkpoint, place: Place, *, random: bool | None = None
+    spec: RunSpec, data: Data, source: Checkpoint, place: Place, folder: Path, *, random: bool
 ) -> dict[str, Features]:
-    """Features of every split."""
+    """Of train and validation, as far as there are."""
     tokenizer = models.load_tokenizer(source)
     regression = data.task.kind == "regression"
     network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed)
-    if spec.encoder == "random" if random is None else random:
-        network.randomise(mix(spec.seed, "random encoder"))
+    if random:
+        network.randomise(spec.seed)
     network.model.to(place.device)
-    tokens = tokenize_splits(spec, data, source, tokenizer, place)
+    scored = replace(data, splits=_only(data.splits.items(), ("train", "validation")))
+    tokens = tokenize_splits(spec, scored, source, tokenizer, place)
     return {
-        name: extract(network, tokens[name], rows.labels, (spec.pooling,), folder=place.folder)[spec.pooling]
-        for name, rows in data.splits.items()
-        if name in ("train", "validation")
+        name: extract(network, tokens[name], rows.labels, (spec.pooling,), folder=folder / name)[spec.pooling]
+        for name, rows in scored.splits.items()
     }
 
 
-def _collapse(
-    spec: RunSpec, data: Data, source: Checkpoint, place: Place, validation: Features
-) -> dict[int, dict[str, float]]:
-    """layer -> metric -> value, on at most ``MEASURED`` rows drawn with seed 0."""
-    reference = None
-    if spec.encoder:
-        rows = {"validation": data.splits["validation"]}
-        reference = _features(spec, replace(data, splits=rows), source.origin or source, place, random=False)[
-            "validation"
-        ]
-    some = np.sort(np.random.default_rng(0).permutation(len(validation.labels))[:MEASURED])
-    measured: dict[int, dict[str, float]] = {}
-    for row in collapse(_take(validation, some), _take(reference, some) if reference else None):
-        measured.setdefault(row["layer"], {})[row["metric"]] = row["value"]
-    return measured
+def _only(items: Iterable[tuple[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in items if name in names}
 
 
 def _take(features: Features, rows: np.ndarray[Any, Any]) -> Features:
     return Features(features.hidden[:, rows], features.labels[rows], features.pooling)
+
+
+def _metrics(fitted: probing.Probe, measured: dict[int, dict[str, float]]) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for layer, (scores, controls) in enumerate(zip(fitted.scores, fitted.controls, strict=True), start=1):
+        metrics[f"layer {layer}"] = {
+            "validation": {fitted.metric: float(scores.mean())},
+            "control": {fitted.metric: float(controls.mean())},
+            "collapse": measured[layer],
+        }
+    return {"last": metrics[f"layer {len(fitted.scores)}"], **metrics}
+
+
+def _facts(data: Data, fitted: probing.Probe) -> dict[str, Any]:
+    return {
+        "headline": fitted.metric,
+        "lower_is_better": fitted.metric in LOWER_IS_BETTER,
+        "kind": data.task.kind,
+        "labels": list(data.labels),
+        "rows": {name: len(rows) for name, rows in data.splits.items()},
+        "layers": len(fitted.scores),
+        "scores": fitted.scores.tolist(),
+        "controls": fitted.controls.tolist(),
+        "strengths": fitted.strengths.tolist(),
+    }
+
+
+def _predictions(data: Data, fitted: probing.Probe, kept: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """The top layer's, of the first repeat; features of the first rows."""
+    rows = data.splits["validation"]
+    features = np.full(len(rows), None, dtype=object)
+    for number, vector in enumerate(kept):
+        features[number] = vector
+    guesses = fitted.guesses[-1, 0]
+    return {"example": rows.index, "label": rows.labels, "prediction": guesses, "features": features}

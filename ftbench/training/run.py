@@ -23,6 +23,7 @@ from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
 from ftbench.training.memorised import memorised
 from ftbench.training.optim import make_optimizer, mix, parameter_groups, trained
+from ftbench.training.prefix import prefix_of
 from ftbench.training.start import network_of, start_of
 from ftbench.training.watch import Control, Split, Watch
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
@@ -30,11 +31,13 @@ from ftbench.types import Cost, Data, Result, Rows, RunSpec
 
 @dataclass
 class Place:
-    """Where a run works: its folder in the store, the device, the cache of tokenised rows."""
+    """Where a run works: its folder in the store, the device, and the cache of tokenised rows and whatever runs share.
+    prefix: auto, on or off; whether what frozen layers give is part of that, see ``training.prefix``."""
 
     folder: Path
     device: torch.device
     cache: Path | None = None
+    prefix: str = "auto"
 
 
 @dataclass
@@ -131,9 +134,11 @@ def _prepare(
 
     start = start_of(spec, network, tokens, train_rows, place.cache, original=original, regression=regression)
     meter.start()
+    prefix = prefix_of(spec, start, tokens, methods, place.prefix)
     for number, method in enumerate(methods):
         torch.manual_seed(mix(spec.seed, number, "prepare"))
         method.prepare(start)
+    prefix = prefix and prefix.filled(start)
     meter.stop()
     optimizer = make_optimizer(parameter_groups(network, methods, spec.weight_decay), spec.lr)
     state = checkpoint.load(place.folder, network.model, optimizer, methods) or checkpoint.State()
@@ -142,7 +147,7 @@ def _prepare(
         meter.cost.__dict__.update(state.cost, **here, interruptions=state.cost["interruptions"] + 1)
     meter.cost.trained_parameters = sum(p.numel() for p in trained(optimizer, network.model))
     return Training(
-        spec, network, methods, tokens, train_rows.labels, train_rows.index, regression, optimizer, meter, state
+        spec, network, methods, tokens, train_rows.labels, train_rows.index, regression, optimizer, meter, state, prefix
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,12 @@ def test_layers_and_ways_to_tune_are_arms_and_axes(finetune: Callable[..., Any])
         (("--tune", "lora:rank=0"), ("lora:rank=0: expected 1 or more",)),
         (("--tune", "adaptor"), ("unknown way to tune 'adaptor'", "Did you mean 'adapter'?")),
         (("--tune", "lora", "--method", "adapter"), ("lora and adapter do not stack",)),
+        (("--prefix-cache", "yes"), ("unknown choice of --prefix-cache 'yes'",)),
+        (("--prefix-cache", "on"), ("--prefix-cache on: expected frozen layers without dropout",)),
+        (
+            ("--prefix-cache", "on", "--layers", "top:1", "--frozen-dropout"),
+            ("--prefix-cache on: expected frozen layers without dropout",),
+        ),
         (("--frozen-dropout",), ("--frozen-dropout says what frozen layers do", "--layers top:3")),
     ],
 )
@@ -97,6 +104,13 @@ def test_wrong_input(arguments: tuple[str, ...], named: tuple[str, ...], finetun
     code, out, err = finetune(*arguments)
     assert code == 2 and out == "" and "Traceback" not in err
     assert not [text for text in named if text not in err], err
+
+
+def test_the_cache_is_no_part_of_the_id(finetune: Callable[..., Any]) -> None:
+    layers = ("--layers", "top:1")
+    found = [json.loads(finetune(*layers, "--prefix-cache", use, "--json")[1]) for use in ("on", "off", "auto")]
+    assert len({run["id"] for shown in found for run in shown["runs"]}) == 1
+    assert list(Path(os.environ["FTBENCH_HOME"]).glob("prefix-*.npy"))
 
 
 @pytest.mark.parametrize("way", ["adapter", "lora"])
