@@ -218,5 +218,5 @@ def _print(records: Sequence[Record], *, as_json: bool) -> None:
         shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}
         print(json.dumps(plain({**shown, "runs": [describe(r) for r in records]}), indent=2, allow_nan=False))
         return
-    shown = (table for name, table in tables.items() if table and name != "collapse")  # hundreds of rows: for scripts
-    print("\n\n".join(render(table, "rich").rstrip("\n") for table in shown))
+    wanted = (table for name, table in tables.items() if table and name != "collapse")  # hundreds of rows: for scripts
+    print("\n\n".join(render(table, "rich").rstrip("\n") for table in wanted))

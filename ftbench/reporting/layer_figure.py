@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftbench.errors import StoreError, UsageError, explain
 from ftbench.types import Result
@@ -64,11 +65,11 @@ def draw_layers(results: Sequence[Result], path: Path) -> None:
 
 def _draw(axes: Axes, result: Result, name: str) -> None:
     layers, facts = range(1, result.facts["layers"] + 1), result.facts
-    values = [_layer(result, n).get(name) for n in layers]
+    values = [_layer(result, n).get(name, math.nan) for n in layers]
     _, colour, marker = ROWS[name]
     axes.axvspan(facts["low"] - 0.4, facts["high"] + 0.4, color=GREY, alpha=0.15, lw=0)
     axes.axvline(facts["best"], color=GREY, ls="-" if facts["layer"] else "--", lw=1.2)
-    axes.plot(layers, [float("nan") if v is None else v for v in values], color=colour, marker=marker, ms=4, lw=1.5)
+    axes.plot(layers, values, color=colour, marker=marker, ms=4, lw=1.5)
     if name == "ratio":
         axes.axhline(1, color=GREY, lw=0.8, ls=":")
     if name == "nu":
@@ -79,19 +80,21 @@ def _draw(axes: Axes, result: Result, name: str) -> None:
         axes.set_zorder(shares.get_zorder() + 1)
         axes.patch.set_visible(False)
     if name != "probe":
-        axes.set_ylim(0, 1.08 * max([v for v in values if v is not None], default=1))
+        axes.set_ylim(0, 1.08 * max([v for v in values if not math.isnan(v)], default=1))
     axes.set_xticks(list(layers) if len(layers) <= 12 else list(layers)[::3])
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _layer(result: Result, number: int) -> Any:
-    return result.metrics[f"layer {number}"]["train"]
+def _layer(result: Result, number: int) -> dict[str, float]:
+    """The layer's measures; NaN for what is infinite, or was and is null in the store."""
+    found = result.metrics[f"layer {number}"]["train"]
+    return {name: v if v is not None and math.isfinite(v) else math.nan for name, v in found.items()}
 
 
 def _title(result: Result) -> str:
     spec, facts = result.spec, result.facts
-    verdict = f"layer {facts['layer']}" if facts["layer"] else f"no layer: {facts['verdict']}"
+    verdict = f"recommended: layer {facts['layer']}" if facts["layer"] else f"no layer: {facts['verdict']}"
     rows = f"{facts['rows']['train']:,} rows"
     noise = f", noise {spec.label_noise:g}" if spec.label_noise else ""
     rare = f", imbalance {spec.imbalance:g}" if spec.imbalance is not None else ""

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from ftbench.analysis.grouping import bin_targets
 from ftbench.analysis.layer_choice import choose
@@ -46,7 +45,7 @@ def measure(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control
     labels = bin_targets(rows.labels, spec.bins) if numbers and spec.bins else rows.labels
     features = Features(hidden, labels, spec.pooling)
     meter = Meter(cost, place.device)
-    with meter.pause(), threadpool_limits(torch.get_num_threads(), user_api="blas"):
+    with meter.pause():
         table = companions(features, rows.labels if numbers else None)
         facts: dict[str, Any] = {"verdict": "none", "reason": "LogME has no floor here: no layer is recommended"}
         if np.issubdtype(labels.dtype, np.integer):

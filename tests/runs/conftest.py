@@ -50,6 +50,12 @@ class Heard:
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
 
 
+@pytest.fixture
+def heard() -> Heard:
+    """A study's progress, remembered."""
+    return Heard()
+
+
 @dataclass
 class Done:
     """What a study gave, and what was heard of it."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from ftbench.errors import UsageError
+from ftbench.errors import Interrupted, UsageError
+from ftbench.models import backbone
 from ftbench.models.locate import locate
 from ftbench.runs import protocols
 from ftbench.runs.grid import Grid, Options
@@ -147,3 +151,96 @@ def test_what_a_protocol_cannot_have(given: Given, methods: list[str], axes: dic
     a, b, _ = given.data.values()
     with pytest.raises(UsageError, match=message):
         protocols.stages(given.plan(protocols.chain([a, b], [a]), *methods, axes=axes))
+
+
+def test_a_chain_equals_the_same_runs_trained_by_hand(given: Given, heard: Any, finetune_tiny: Any) -> None:
+    a, b, _ = given.data.values()
+    records = given.run(given.plan(protocols.chain([a, b], [a])), heard)
+    tuned = [record for record in records if record.result.spec.kind == "finetune"]
+    first, second = sorted(tuned, key=lambda record: len(record.result.spec.encoder))
+    by_hand = finetune_tiny(b, first.folder / "model", given.tmp_path / "by-hand", steps=3, batch_size=8, lr=1e-3)
+    assert second.result.metrics == by_hand.result.metrics
+    own = load_file(second.folder / "model" / "model.safetensors")
+    theirs = by_hand.backbone.model.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in own.items())
+
+
+def test_every_probe_is_measured_and_nothing_is_done_twice(given: Given, heard: Any) -> None:
+    a, b, _ = given.data.values()
+    protocol = given.plan(protocols.generalization(a, [b]), "r3f")
+    records = given.run(protocol, heard)
+    probes = [record for record in records if record.result.spec.kind == "probe"]
+    assert [(r.result.spec.encoder, r.result.spec.method) for r in probes] == [
+        ("", "std"), ("random", "std"), ("alpha", "std"), ("alpha", "r3f"),
+    ]  # fmt: skip
+    for record in probes:
+        metrics, layers = record.result.metrics, record.result.facts["layers"]
+        assert metrics["last"] == metrics[f"layer {layers}"]
+        for layer in range(1, layers + 1):
+            found = metrics[f"layer {layer}"]
+            assert 0 <= found["validation"]["accuracy"] <= 1 and 0 <= found["control"]["accuracy"] <= 1
+            assert 0 <= found["collapse"]["anisotropy"] <= 1 and found["collapse"]["effective_rank"] >= 1
+            assert ("cka" in found["collapse"]) == (record.result.spec.encoder != "")
+    before = {record.folder: (record.folder / "result.json").read_bytes() for record in records}
+    heard.begun.clear()
+    again = given.run(protocol, heard)
+    assert not heard.begun
+    assert {record.folder: (record.folder / "result.json").read_bytes() for record in again} == before
+    assert not list(given.tmp_path.rglob(".features-*"))
+
+
+def test_a_finished_run_without_weights_is_done_again_to_the_same_numbers(given: Given, heard: Any) -> None:
+    a, b, _ = given.data.values()
+    protocol = given.plan(protocols.generalization(a, [b]))
+    tuned = next(r for r in given.run(protocol, heard) if r.result.spec.kind == "finetune")
+    before = (tuned.folder / "result.json").read_bytes()
+    shutil.rmtree(tuned.folder / "model")
+    heard.begun.clear()
+    given.run(protocol, heard)
+    assert heard.begun == [tuned.result.spec.id]
+    assert (tuned.folder / "result.json").read_bytes() == before and (tuned.folder / "model").is_dir()
+
+
+def test_a_chain_killed_in_the_middle_goes_on(given: Given, heard: Any) -> None:
+    a, b, _ = given.data.values()
+    protocol = given.plan(protocols.cycle([a, b], 2), "r3f", seeds=[0, 1])
+    whole = given.run(protocol, heard)
+    expected = {r.result.spec.id: (r.folder / "result.json").read_bytes() for r in whole}
+    shutil.rmtree(given.tmp_path / "runs")
+    stops = iter([False] * 9 + [True] * 1000)
+    with pytest.raises(Interrupted):
+        given.run(protocol, heard, should_stop=lambda: next(stops))
+    done = set((given.tmp_path / "runs").rglob("result.json"))
+    assert 0 < len(done) < len(whole)
+    heard.begun.clear()
+    again = given.run(protocol, heard)
+    assert {r.result.spec.id: (r.folder / "result.json").read_bytes() for r in again} == expected
+    assert not {path.parent.name.rpartition("-")[2] for path in done} & set(heard.begun)
+
+
+def test_targets_of_the_original_and_of_the_last_stage_differ(given: Given, heard: Any) -> None:
+    a, b, _ = given.data.values()
+    methods = ("capcort-i:weight=10", "capcort-i:weight=10,target=original")
+    records = given.run(given.plan(protocols.chain([a, b], [a]), *methods), heard)
+    scores: dict[str, list[dict[str, Any]]] = {"": [], "alpha": []}
+    for record in records:
+        spec = record.result.spec
+        if spec.kind == "finetune" and spec.methods:
+            scores[spec.encoder].append(record.result.facts["terms"])
+    assert scores[""][0] == scores[""][1]  # where the chain begins, both are the pretrained network
+    assert scores["alpha"][0] != scores["alpha"][1]
+    assert scores["alpha"][1]["drift"] > scores["alpha"][0]["drift"]  # what the first task did counts too
+
+
+def test_a_random_encoder_has_other_weights_for_another_seed(tiny_model: Path) -> None:
+    checkpoint = locate(str(tiny_model))
+
+    def drawn(seed: int | None) -> dict[str, torch.Tensor]:
+        network = backbone.load(checkpoint, backbone.load_tokenizer(checkpoint), ("a", "b"), regression=False, seed=0)
+        if seed is not None:
+            network.randomise(seed)
+        return {name: p.clone() for name, p in network.model.named_parameters() if p.ndim > 1}
+
+    pretrained, one, same, other = drawn(None), drawn(0), drawn(0), drawn(1)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not any(torch.equal(one[name], other[name]) or torch.equal(one[name], pretrained[name]) for name in one)

@@ -16,6 +16,7 @@ from ftbench.models.locate import locate
 from ftbench.training import prefix
 from ftbench.training.run import Outcome, Place, finetune
 from ftbench.training.watch import Control
+from tests.outcomes import assert_equal_outcomes, stop_after, weights
 
 Run = Callable[..., Outcome]
 LAYERS = {"layers": "2:2:2", "steps": 6}
@@ -50,21 +51,11 @@ def run(tiny_data: Any, tiny_model: Path, make_spec: Callable[..., Any], tmp_pat
     return train
 
 
-def weights(outcome: Outcome) -> dict[str, torch.Tensor]:
-    assert outcome.backbone is not None
-    return dict(outcome.backbone.model.state_dict())
-
-
 def assert_near(cached: Outcome, whole: Outcome, most: float = 1e-5) -> None:
     ours, theirs = ([r["loss"] for r in o.history if "loss" in r] for o in (cached, whole))
     assert len(ours) == len(theirs) and np.abs(np.subtract(ours, theirs)).max() < most
     for name, value in weights(cached).items():
         torch.testing.assert_close(value, weights(whole)[name], rtol=1e-3, atol=1e-4)
-
-
-def assert_equal(a: Outcome, b: Outcome) -> None:
-    assert a.history == b.history and a.result.metrics == b.result.metrics
-    assert all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
 
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "deberta", "deberta-v2", "electra", "distilbert", "mpnet", "modernbert")
@@ -96,7 +87,7 @@ def test_every_kind_of_method_has_the_same_losses(arm: str, run: Run, caplog: An
 
 def test_bit_for_bit_where_batches_are_those_of_the_cache(run: Run) -> None:
     """One batch, of all rows and so of one width: rounding is the same too."""
-    assert_equal(run(use="on", batch_size=16), run(use="off", batch_size=16))
+    assert_equal_outcomes(run(use="on", batch_size=16), run(use="off", batch_size=16))
 
 
 def test_what_is_frozen_is_run_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +136,7 @@ def test_a_damaged_file_is_made_anew(content: bytes | None, run: Run, tmp_path: 
     first = run()
     (file,) = (tmp_path / "cache").glob("prefix-*.npy")
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
-    assert_equal(run(), first)
+    assert_equal_outcomes(run(), first)
     assert np.load(file).shape[1] == 32
 
 
@@ -154,7 +145,7 @@ def test_states_of_other_rows_are_noticed(run: Run, tmp_path: Path, caplog: Any)
     run()
     (file,) = (tmp_path / "cache").glob("prefix-*.npy")
     np.save(file, np.load(file)[::-1])
-    assert_equal(run(), whole)
+    assert_equal_outcomes(run(), whole)
     assert caplog.messages == ["no prefix cache: a method changes what the frozen layers give"]
 
 
@@ -164,7 +155,7 @@ def test_a_cache_that_cannot_be_written_is_gone_without(run: Run, tmp_path: Path
         path.unlink()
     (tmp_path / "cache").rmdir()
     (tmp_path / "cache").write_text("in the way")
-    assert_equal(run(use="on", batch_size=16), whole)
+    assert_equal_outcomes(run(use="on", batch_size=16), whole)
     assert len(caplog.messages) == 1 and "no prefix cache: it cannot be written" in caplog.messages[0]
 
 
@@ -182,7 +173,7 @@ def test_where_there_is_no_way_in_it_is_said_once(
 ) -> None:
     fields = {"model": tiny_family(family), "layers": layers}
     whole = run(arm, "off", **fields)
-    assert_equal(run(arm, "on", **fields), whole)
+    assert_equal_outcomes(run(arm, "on", **fields), whole)
     run(arm, "auto", **fields)
     assert caplog.messages == [f"no prefix cache: {reason}"]
 
@@ -205,7 +196,7 @@ def test_when_it_is_made(use: str, fields: dict[str, Any], made: bool, run: Run,
     outcome = run(use=use, **fields)
     assert bool(list((tmp_path / "cache").glob("prefix-*"))) == made
     if not made:
-        assert_equal(outcome, run(use="off", **fields))
+        assert_equal_outcomes(outcome, run(use="off", **fields))
 
 
 def test_auto_leaves_large_ones(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,10 +206,9 @@ def test_auto_leaves_large_ones(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_interrupted_and_resumed_is_uninterrupted(run: Run) -> None:
-    turns = iter(range(1, 100))
     with pytest.raises(Interrupted):
-        run("r3f", control=Control(should_stop=lambda: next(turns) >= 3), folder="cut")
-    assert_equal(run("r3f", folder="cut"), run("r3f"))
+        run("r3f", control=stop_after(3), folder="cut")
+    assert_equal_outcomes(run("r3f", folder="cut"), run("r3f"))
 
 
 def test_under_bf16_it_is_as_near_as_bf16_is(run: Run) -> None:

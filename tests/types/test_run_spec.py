@@ -22,7 +22,8 @@ OTHER: dict[str, Any] = {
     "lr": 1e-4, "warmup": 0.0, "weight_decay": 0.0, "clip": 0.0, "batching": "bucket", "passes": "joined",
     "precision": "bf16", "evaluations": 3, "imbalance": 0.5, "head": "kept",
     "encoder": "sst2>rte", "parents": ("b277b76aaa5e",), "pooling": "cls", "repeats": 3,
-    "layers": "2:3:3", "frozen_dropout": True,
+    "layers": "2:3:3", "frozen_dropout": True, "bins": 5, "permutations": 20, "resamples": 100, "weighting": "sample",
+    "dtype": "paper", "probe": True,
 }  # fmt: skip
 
 
