@@ -82,7 +82,7 @@ def training(method: str, cache: Path, *, device: str = "cpu", **fields: Any) ->
     network = models.load(source, tokenizer, TASKS["news-topic"].labels, regression=False, seed=0)
     network.model.to(device)
     methods = make(spec.methods)
-    start = start_of(spec, network, tokens, rows, cache, regression=False)
+    start = start_of(spec, network, tokens, rows, cache, original=lambda: network, regression=False)
     for each in methods:
         each.prepare(start)
     network.model.train()

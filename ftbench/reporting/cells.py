@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from ftbench.reporting import stats
-from ftbench.types import Record, RunSpec, Search
+from ftbench.types import MethodSpec, Record, RunSpec, Search
 
 #: fields of RunSpec that a user sets; a column each where they vary. The first ones decide the rows.
 ROW_AXES = {
@@ -201,8 +201,9 @@ def _baseline(cell: Cell, arms: list[Cell]) -> Cell | None:
     there is no std, itself.
     """
     tuning = cell.spec.tuning
-    stds = [arm for arm in arms if arm.spec.methods == (() if cell.spec.methods == tuning else tuning)]
-    alike = [std for std in stds if std.studies & cell.studies]
+    wanted = () if cell.spec.methods == tuning else tuning
+    alike = [arm for arm in arms if arm.studies & cell.studies and _names(arm.spec.methods) == _names(wanted)]
+    stds = [arm for arm in arms if arm.spec.methods == wanted]
     if alike:
         return alike[0] if len(alike) == 1 else None
     same = [std for std in stds if std.recipe() == cell.recipe()]
@@ -212,6 +213,11 @@ def _baseline(cell: Cell, arms: list[Cell]) -> Cell | None:
     if not same and cell.spec.methods == tuning:
         return cell
     return same[0] if len(same) == 1 else None
+
+
+def _names(methods: Iterable[MethodSpec]) -> list[str]:
+    """Without the fields: those of what was searched alike may differ."""
+    return [method.name for method in methods]
 
 
 def _is_std_plus(cell: Cell) -> bool:

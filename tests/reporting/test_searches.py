@@ -94,6 +94,18 @@ def test_two_studies_are_not_mixed(study: tuple[list[Search], list[Record]]) -> 
     assert row(table, "smart")["vs_std"] is None
 
 
+def test_a_tuning_that_was_searched_is_the_std_of_its_stacks(study: tuple[list[Search], list[Record]]) -> None:
+    """Its own fields may differ from those in the stack; std stays the std of the tuning alone."""
+    searches, records = study
+    low, high = (MethodSpec("lora", fields={"rank": rank}) for rank in (4, 16))
+    (alone, _), (stacked, _) = searched((low,), 1), searched((high, *R3F), 2)
+    reports = [run(0.6 + seed / 100, seed, (low,), lr=2e-5) for seed in (0, 1)]
+    reports += [run(0.8 + seed / 100, seed, (high, *R3F), lr=4e-5) for seed in (0, 1)]
+    table = runs_table([*records, *reports], [*searches, alone, stacked])
+    assert row(table, "lora:rank=16+r3f")["vs_std"] == pytest.approx(0.2)
+    assert row(table, "lora:rank=4")["vs_std"] == pytest.approx(-0.1)
+
+
 def test_the_table_of_what_was_tried(study: tuple[list[Search], list[Record]]) -> None:
     searches, _ = study
     table = search_table(searches)
