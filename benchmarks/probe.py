@@ -4,12 +4,12 @@
 
 pass    features of every block (mean and cls at once) against scoring the same rows by the same network: process CPU
         time, alternating, the median of ``--rounds`` ratios; each task's train rows, ``--rows`` at most
-solver  one probe of every layer (strength by a fifth of train, refit, control) against scikit-learn on the same
-        standardised features, layer by layer: LogisticRegressionCV with the same strengths, once as it comes (five folds) and
-        once with the same fifth. Both fit all train rows at the end; the probe has the control in addition
-memory  a file of features as large as 400,000 texts in BERT base make it, written in the order in which a pass gives the
-        batches (the numbers are random: no pass is measured here), and a probe fitted to 10,000 rows of it. In a process
-        of its own: the largest resident set since its start, file pages of the memory map included
+solver  one probe of every layer (strength by fifths of train, refit, control) against scikit-learn on the same
+        standardised features, layer by layer: LogisticRegressionCV with the same strengths, once with the same fifths,
+        once as it comes (five folds of its own). Both fit all train rows at the end; the probe has the control besides
+memory  a file of features as large as 400,000 texts in BERT base make it, written in the order in which a pass gives
+        the batches (the numbers are random: no pass is measured here), and a probe fitted to 10,000 rows of it. In a
+        process of its own: the largest resident set since its start, pages of the memory map included
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +45,21 @@ from ftbench.types import Data, Features
 SHAPE = (12, 400_000, 768)
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+def seconds(work: Callable[..., Any], *given: Any, **how: Any) -> tuple[float, Any]:
     """Process CPU time of ``work`` and what it gives."""
     began = time.process_time()
-    result = work()
+    result = work(*given, **how)
     return time.process_time() - began, result
 
 
 def loaded(asked: argparse.Namespace) -> list[Data]:
-    """The tasks' rows, at most ``--rows`` of each split, without repeats of a random choice."""
+    """The tasks' rows, at most ``--rows`` of each split."""
     tasks = [TASKS[name] for name in asked.tasks.split(",")]
-    found = [load(task) for task in (from_folder(tasks, asked.data_dir) if asked.data_dir else tasks)]
-    for data in found:
-        for name, rows in data.splits.items():
-            kept = np.random.default_rng(0).permutation(len(rows))[: asked.rows]
-            data.splits[name] = rows.take(np.sort(kept))  # type: ignore[index]
+    found = []
+    for data in map(load, from_folder(tasks, asked.data_dir) if asked.data_dir else tasks):
+        drawn = {name: np.random.default_rng(0).permutation(len(rows)) for name, rows in data.splits.items()}
+        kept = {name: rows.take(np.sort(drawn[name][: asked.rows])) for name, rows in data.splits.items()}
+        found.append(replace(data, splits=kept))
     return found
 
 
@@ -79,11 +80,11 @@ def measure_pass(asked: argparse.Namespace) -> None:
         predict(network, work[-1][1].take(np.arange(64)))
     ratios = []
     for _ in range(asked.rounds):
-        plain = sum(seconds(lambda: predict(n, t))[0] for n, t, _ in work)
-        ours = sum(seconds(lambda: extract(n, t, y, ["mean", "cls"]))[0] for n, t, y in work)
+        plain = sum(seconds(predict, network, tokens)[0] for network, tokens, _ in work)
+        ours = sum(seconds(extract, *given, ["mean", "cls"])[0] for given in work)
         ratios.append(ours / plain)
         print(f"  plain {plain:.1f} s, features {ours:.1f} s, ratio {ratios[-1]:.2f}", flush=True)
-    rows = ", ".join(f"{len(y):,}" for _, _, y in work)
+    rows = ", ".join(f"{len(labels):,}" for _, _, labels in work)
     print(f"pass: {len(work)} tasks ({rows} rows), all layers / plain passes: {np.median(ratios):.2f} (target 1.2)")
 
 
@@ -109,16 +110,16 @@ def measure_solver(asked: argparse.Namespace) -> None:
         train, scored = (
             extract(network, tokens_of(split), data.splits[split].labels)["mean"] for split in ("train", "validation")
         )
-        _, held = draw(train.labels, None, 0, regression=False)
-        fold = [(np.flatnonzero(~held), np.flatnonzero(held))]
-        took, found = seconds(lambda: probe(train, scored, "accuracy"))
+        _, parts = draw(train.labels, None, 0, regression=False)
+        same = [(np.flatnonzero(parts != part), np.flatnonzero(parts == part)) for part in range(parts.max() + 1)]
+        took, found = seconds(probe, train, scored, "accuracy")
         print(f"solver: {data.task.name}, {train.hidden.shape} train, {len(scored.labels):,} scored: {took:.2f} s")
-        for name, how in (("five folds", {}), ("the same fifth", {"cv": fold})):
-            theirs, accuracy = seconds(lambda: scikit_learns(train, scored, **how))
+        for name, how in ((f"the same {len(same)} of 5 parts", {"cv": same}), ("five folds", {})):
+            theirs, accuracy = seconds(scikit_learns, train, scored, **how)
             gap = 100 * (found.scores[:, 0] - accuracy)
             print(
-                f"  LogisticRegressionCV, {name}: {theirs:.2f} s, ratio {took / theirs:.2f} (target 0.5); accuracy of ours "
-                f"less theirs {gap.mean():+.2f} points (by layer {', '.join(f'{g:+.1f}' for g in gap)})",
+                f"  LogisticRegressionCV, {name}: {theirs:.2f} s, ratio {took / theirs:.2f} (target 0.5); accuracy of "
+                f"ours less theirs {gap.mean():+.2f} points (by layer {', '.join(f'{g:+.1f}' for g in gap)})",
                 flush=True,
             )
 
@@ -135,14 +136,14 @@ def fill(folder: Path) -> None:
     pooled = generator.normal(size=(layers, features.BATCH, width)).astype(np.float32)
     before = largest()
     (store,) = open_stores(["mean"], SHAPE, features.WINDOW, folder).values()
-    took, _ = seconds(lambda: [store.add(rows, pooled[:, : len(rows)]) for rows in features._batches(lengths)])
+    took, _ = seconds(lambda: [store.add(rows, pooled[:, : len(rows)]) for rows in features.batches(lengths)])
     hidden = store.whole()
     size = (folder / "mean.npy").stat().st_size / 2**30
     print(f"memory: {n:,} x {layers} x {width}, {size:.1f} GiB on disk, written in {took:.0f} s of CPU time")
     print(f"  largest resident set {largest()} (before: {before}; target 4)", flush=True)
     labels = generator.integers(0, 2, n)
     few = Features(np.array(hidden[:, :1000]), labels[:1000])
-    took, _ = seconds(lambda: probe(Features(hidden, labels), few, "accuracy", size=10_000))
+    took, _ = seconds(probe, Features(hidden, labels), few, "accuracy", size=10_000)
     print(f"  with a probe of 10,000 of its rows ({took:.0f} s): {largest()}")
 
 

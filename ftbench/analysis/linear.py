@@ -17,16 +17,15 @@ def standardiser(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(deviation <= CONSTANT * mean.abs(), 1.0, deviation)
 
 
-def singular_basis(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x (layers, n, width) -> right singular vectors (layers, width, rank), and the mean square of the rows along each,
-    s^2 / n, (layers, rank); rank is the smaller of n and width."""
-    n, width = x.shape[1:]
-    if n >= width:
-        values, vectors = torch.linalg.eigh(x.mT @ x)
-        return vectors, values.clamp(min=0) / n
+def singular_axes(x: Tensor) -> Tensor:
+    """Right singular vectors of x (layers, n, width) as columns: (layers, width, the smaller of n and width).
+
+    x @ axes are uncorrelated, where x is centred, and a linear model with an L2 penalty predicts the same from them.
+    """
+    if x.shape[1] >= x.shape[2]:
+        return torch.linalg.eigh(x.mT @ x)[1]
     q, r = torch.linalg.qr(x.mT)  # orthonormal to rounding, which vectors divided by small values would not be
-    values, vectors = torch.linalg.eigh(r @ r.mT)
-    return q @ vectors, values.clamp(min=0) / n
+    return q @ torch.linalg.eigh(r @ r.mT)[1]
 
 
 def fit_ridge(x: Tensor, targets: Tensor, strengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,10 +38,9 @@ def fit_ridge(x: Tensor, targets: Tensor, strengths: Tensor) -> tuple[Tensor, Te
     """
     mean, level = x.mean(1, keepdim=True), targets.mean(1, keepdim=True)
     x = x - mean
-    n = x.shape[1]
-    vectors, squares = singular_basis(x)
-    projected = ((targets - level) @ x) @ vectors / n
-    weights = (projected / (squares[:, None] + 1 / (strengths[:, :, None] * n))) @ vectors.mT
+    axes = singular_axes(x)
+    along = x @ axes  # U S
+    weights = ((targets - level) @ along / (along.square().sum(1)[:, None] + 1 / strengths[:, :, None])) @ axes.mT
     biases = level - weights @ mean.mT
     return weights[:, :, None], biases[:, :, None]
 

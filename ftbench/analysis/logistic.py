@@ -5,11 +5,10 @@
 for classes 0 to k-1. Of two classes scikit-learn fits one weight vector; here they have two, w and -w, which is the
 same problem with C halved, and W[1] - W[0] is scikit-learn's vector.
 
-Solved by L-BFGS (Liu and Nocedal 1989) in the basis of the singular vectors of x. There the curvature along a vector
-with singular value s is close to a_k s^2 / n + 1 / (C n), with a_k the mean of p_k (1 - p_k) (Böhning 1992 bounds it
-so, with a = 1/2): the inverse Hessian starts from that at each step. Features are so correlated that without it the
-number of steps grows many times. How far to go takes no product with x, because the scores of the rows along the
-direction are kept.
+Solved by L-BFGS (Liu and Nocedal 1989). Where the features are uncorrelated, as in the basis of their singular vectors,
+the curvature along one with mean square s is close to a_k s + 1 / (C n), with a_k the mean of p_k (1 - p_k) (Böhning
+1992 bounds it so, with a = 1/2): the inverse Hessian starts from that at each step. How far to go takes no product
+with x, because the scores of the rows along the direction are kept.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from ftbench.analysis.linear import outputs
 
 #: pairs of step and change of the gradient that the inverse Hessian is made of
 HISTORY = 10
@@ -31,7 +32,7 @@ LEAST = 1e-6
 class _State:
     """Problems on their way, in axis 1 of every tensor.
 
-    theta:     (layers, problems, classes, rank + 1): weights in the basis, then the bias; gradient is like it
+    theta:     (layers, problems, classes, width + 1): weights, then the bias; gradient is like it
     scores:    (layers, problems, classes, n) of the rows; residuals are probabilities less targets
     targets:   (1, problems or 1, classes, n), one hot
     decay:     (layers, problems, 1, 1), 1 / (C n)
@@ -65,33 +66,26 @@ class _State:
 
 @dataclass(frozen=True)
 class _Design:
-    """x (layers, n, width) seen through a basis (layers, width, rank), with the mean square along each of its vectors
-    (layers, rank)."""
+    """x (layers, n, width), and the mean square of each feature, (layers, 1, 1, width)."""
 
     x: Tensor
-    basis: Tensor
     squares: Tensor
-
-    def weights(self, theta: Tensor) -> Tensor:
-        """(layers, problems, classes, width)"""
-        return (theta[..., :-1].flatten(1, 2) @ self.basis.mT).unflatten(1, theta.shape[1:3])
 
     def scores(self, theta: Tensor) -> Tensor:
         """(layers, problems, classes, n)"""
-        weights = self.weights(theta).flatten(1, 2)
-        return (weights @ self.x.mT).unflatten(1, theta.shape[1:3]) + theta[..., -1:]
+        return outputs(self.x, theta[..., :-1], theta[..., -1:])
 
     def gradient(self, theta: Tensor, residuals: Tensor, decay: Tensor) -> Tensor:
         """Of mean loss and penalty."""
-        loss = (residuals.flatten(1, 2) @ self.x) @ self.basis / self.x.shape[1]
+        loss = residuals.flatten(1, 2) @ self.x / self.x.shape[1]
         weights = loss.unflatten(1, theta.shape[1:3]) + decay * theta[..., :-1]
         return torch.cat([weights, residuals.mean(-1, keepdim=True)], -1)
 
     def scale(self, state: _State) -> Tensor:
-        """Inverse of the curvature along each vector, for each class; like theta."""
+        """Inverse of the curvature along each feature, for each class; like theta."""
         p = state.residuals + state.targets
         spread = (p * (1 - p)).mean(-1, keepdim=True).clamp(min=LEAST)
-        scale = torch.cat([1 / (spread * self.squares[:, None, None] + state.decay), 1 / spread], -1)
+        scale = torch.cat([1 / (spread * self.squares + state.decay), 1 / spread], -1)
         if not state.pairs:
             return scale
         step, change, _ = state.pairs[-1]
@@ -103,38 +97,36 @@ def fit_logistic(
     x: Tensor,
     targets: Tensor,
     strengths: Tensor,
-    basis: tuple[Tensor, Tensor],
     *,
     tolerance: float = 1e-8,
     most: int = 1000,
 ) -> tuple[Tensor, Tensor]:
     """Weights (layers, problems, classes, width) and biases (layers, problems, classes, 1).
 
-    x:         (layers, n, width), standardised
+    x:         (layers, n, width); correlated features take many times the steps
     targets:   (problems or 1, n) class numbers, every class among them
     strengths: C of each problem, (layers, problems)
-    basis:     ``singular_basis`` of x, or of more rows that x is some of
     tolerance: of g' H^-1 g, about twice what the mean loss still is above its minimum. ``most``: steps
     """
     one_hot = torch.nn.functional.one_hot(targets).mT.unsqueeze(0).to(x)
     classes, n = one_hot.shape[2:]
     decay = (1 / ((strengths / 2 if classes == 2 else strengths) * n))[:, :, None, None].to(x)
-    design = _Design(x, *basis)
-    theta = x.new_zeros(*strengths.shape, classes, basis[1].shape[1] + 1)
+    design = _Design(x, x.square().mean(1)[:, None, None])
+    theta = x.new_zeros(*strengths.shape, classes, x.shape[2] + 1)
     scores = x.new_zeros(*strengths.shape, classes, n)
     residuals = scores.softmax(2) - one_hot
     gradient = design.gradient(theta, residuals, decay)
     theta = _minimise(design, _State(theta, gradient, scores, residuals, one_hot, decay), tolerance, most)
-    return design.weights(theta), theta[..., -1:]
+    return theta[..., :-1], theta[..., -1:]
 
 
 def _minimise(design: _Design, state: _State, tolerance: float, most: int) -> Tensor:
-    """theta of all problems. Those that are within ``tolerance`` stay as they are."""
-    found = state.theta.clone()
+    """theta of all problems. Once within ``tolerance`` a problem stays as it is, whatever the others do."""
+    found, moving = state.theta.clone(), torch.ones_like(state.decay, dtype=torch.bool)
     numbers = torch.arange(found.shape[1], device=found.device)
     for _ in range(most):
         scale = design.scale(state)
-        moving = _dot(state.gradient, scale * state.gradient) > tolerance
+        moving = moving & (_dot(state.gradient, scale * state.gradient) > tolerance)
         found[:, numbers] = state.theta
         keep = moving.any(0).flatten()
         if not keep.any():

@@ -1,9 +1,10 @@
 """The linear probe: how much of a task can be read off each layer of a frozen network by a linear model.
 
 For each seed: a subsample of train, its features standardised by their own mean and deviation, then multinomial
-logistic regression with an L2 penalty (ridge in a regression). The strength of the penalty is the one that scores
-best on a fifth of the subsample, and is then fitted to all of it. The rows that are scored choose nothing. For its
-probes the R3F paper (Aghajanyan et al. 2020) gives neither optimiser nor strength, and its code leaves them out.
+logistic regression with an L2 penalty (ridge in a regression). The strength of the penalty is the one whose fits to
+four fifths of the subsample score best on the fifth that they have not seen, and is then fitted to all of it. The rows
+that are scored choose nothing. For its probes the text of the R3F paper (Aghajanyan et al. 2020) gives neither
+optimiser nor strength, and its code leaves them out.
 
 Selectivity (Hewitt and Liang 2019, arXiv 1909.03368) is what the probe scores above a control: the same probe at the
 same strength with the labels shuffled, in train and among the rows that are scored. Their control gives each word type
@@ -13,6 +14,7 @@ that way, so the control stays at chance, and selectivity is what the probe know
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ftbench.analysis.linear import fit_ridge, outputs, singular_basis, standardiser
+from ftbench.analysis.linear import fit_ridge, outputs, singular_axes, standardiser
 from ftbench.analysis.logistic import fit_logistic
 from ftbench.errors import UsageError
 from ftbench.metrics import LOWER_IS_BETTER, METRICS
@@ -31,14 +33,12 @@ from ftbench.types import Features
 STRENGTHS = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-12, 3))
 #: where there are too few rows to choose on
 FALLBACK = 1e-2
-#: share of the rows that the strength is chosen on
-SLICE = 0.2
-#: features (1 GiB) of the layers that are solved together on a GPU; a CPU takes them one by one, for its cache
+#: the strength is chosen on so many parts of the rows in turn as make this number of rows: of few, on all
+PARTS, ENOUGH = 5, 1000
+#: numbers (1 GiB) of the layers that are solved together on a GPU; a CPU takes them one by one, for its cache
 TOGETHER = 2**28
 
 Array = np.ndarray[Any, np.dtype[Any]]
-#: weights and biases, or basis and squares
-Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,15 @@ def probe(
 
 
 class _Seed:
-    """One subsample: its rows, slice and labels. Labels are numbered by the classes in train; targets are
-    (2, rows) in float64 or int64, the true ones and the control's."""
+    """One subsample: the numbers of its rows, the part that each lies in, and the labels (2, rows), true and shuffled.
+    ``known`` are these as class numbers in the order of ``classes``, or float64; ``answers`` those of the scored rows.
+    """
 
     def __init__(
         self, train: Features, scored: Features, metric: str, regression: bool, seed: int, size: int | None
     ) -> None:
         self.train, self.scored, self.metric, self.regression = train, scored, metric, regression
-        self.rows, self.held = draw(train.labels, size, seed, regression=regression)
+        self.rows, self.parts = draw(train.labels, size, seed, regression=regression)
         labels = train.labels[self.rows]
         self.classes = np.unique(labels)
         if not regression:
@@ -108,64 +109,76 @@ class _Seed:
         self.labels = np.stack([labels, generator.permutation(labels)])
         self.answers = np.stack([scored.labels, generator.permutation(scored.labels)])
         known = self.labels.astype(np.float64) if regression else np.searchsorted(self.classes, self.labels)
-        self.targets = torch.from_numpy(known)
+        self.known = torch.from_numpy(known)
 
     def run(self, device: torch.device) -> tuple[Array, ...]:
         """Scores, controls and strengths, (layers,) each, and guesses (layers, rows)."""
         found: list[tuple[Array, ...]] = []
-        for layers in _groups(self.train, len(self.rows) + len(self.answers[0]), device):
+        for layers in self._groups(device):
             x = _load(self.train, layers, self.rows, device, "train")
             new = _load(self.scored, layers, None, device, "scored")
             mean, deviation = standardiser(x)
             kind = torch.float64 if self.regression else torch.float32
-            found.append(self._fit(*((part.to(kind) - mean.to(kind)) / deviation.to(kind) for part in (x, new))))
+            x, new = ((part.to(kind) - mean.to(kind)) / deviation.to(kind) for part in (x, new))
+            axes = singular_axes(x)
+            found.append(self._fit(x @ axes, new @ axes))
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
+    def _groups(self, device: torch.device) -> Iterator[slice]:
+        """Layers that are solved together."""
+        scores = 5 * len(STRENGTHS) * len(self.classes)  # of a row on the way to the solution
+        row = self.train.hidden.shape[2] + (0 if self.regression else scores)
+        each = 1 if device.type == "cpu" else max(1, TOGETHER // (row * (len(self.rows) + len(self.answers[0]))))
+        return (slice(start, start + each) for start in range(0, self.train.layers, each))
+
     def _fit(self, x: Tensor, new: Tensor) -> tuple[Array, ...]:
-        targets = self.targets.to(x.device)
-        basis = None if self.regression else singular_basis(x)
-        best = self._choose(x, targets[:1], basis)
-        models = self._solve(x, targets, best[:, None].expand(-1, 2), basis, tolerance=1e-8)
-        guesses = self._decide(outputs(new, *models))
-        scores, controls = (
-            np.array([METRICS[self.metric](guess, answers) for guess in guesses[:, i]])
-            for i, answers in enumerate(self.answers)
-        )
+        known = self.known.to(x.device)
+        best = self._choose(x, known[:1])
+        guesses = self._guess(x, known, best[:, None].expand(-1, 2), new, tolerance=1e-8)
+        scores, controls = (self._score(guesses[:, i], answers) for i, answers in enumerate(self.answers))
         return scores, controls, best.cpu().numpy(), guesses[:, 0]
 
-    def _choose(self, x: Tensor, targets: Tensor, basis: Pair | None) -> Tensor:
-        """The strength of each layer that scores best on the slice, the smallest of equals. (layers,)"""
-        if not self.held.any():
-            return torch.full((len(x),), FALLBACK, dtype=torch.float64, device=x.device)
-        grid = torch.tensor(STRENGTHS, dtype=torch.float64, device=x.device)
-        held = torch.from_numpy(self.held).to(x.device)
-        models = self._solve(x[:, ~held], targets[:, ~held], grid.expand(len(x), -1), basis, tolerance=1e-6)
-        guesses, answers = self._decide(outputs(x[:, held], *models)), self.labels[0][self.held]
-        scores = [[METRICS[self.metric](guess, answers) for guess in layer] for layer in guesses]
-        return grid[torch.from_numpy(np.argmax(np.array(scores) * _sign(self.metric), axis=1)).to(x.device)]
+    def _choose(self, x: Tensor, known: Tensor) -> Tensor:
+        """For each layer the strength that scores best on rows it was not fitted to, the least of equals. (layers,)"""
+        grid = torch.tensor(STRENGTHS, dtype=torch.float64, device=x.device).expand(len(x), -1)
+        guesses, answers = [], []
+        for part in range(self.parts.max() + 1):
+            held = torch.from_numpy(self.parts == part).to(x.device)
+            guesses.append(self._guess(x[:, ~held], known[:, ~held], grid, x[:, held], tolerance=1e-5))
+            answers.append(self.labels[0][self.parts == part])
+        if not guesses:
+            return torch.full_like(grid[:, 0], FALLBACK)
+        seen = np.concatenate(guesses, axis=2)
+        scores = np.stack([self._score(layer, np.concatenate(answers)) for layer in seen])
+        return grid[0, torch.from_numpy(np.argmax(scores * _sign(self.metric), axis=1)).to(x.device)]
 
-    def _solve(self, x: Tensor, targets: Tensor, strengths: Tensor, basis: Pair | None, *, tolerance: float) -> Pair:
-        if basis is None:
-            return fit_ridge(x, targets, strengths)
-        return fit_logistic(x, targets, strengths, basis, tolerance=tolerance)
+    def _guess(self, x: Tensor, known: Tensor, strengths: Tensor, new: Tensor, *, tolerance: float) -> Array:
+        """What models fitted to x say of ``new`` (layers, rows, width): labels (layers, problems, rows)."""
+        if self.regression:
+            return outputs(new, *fit_ridge(x, known, strengths))[:, :, 0].cpu().numpy()
+        found = outputs(new, *fit_logistic(x, known, strengths, tolerance=tolerance))
+        return np.asarray(self.classes[found.argmax(2).cpu().numpy()])
 
-    def _decide(self, found: Tensor) -> Array:
-        """Outputs (layers, problems, outputs, rows) as classes or values, (layers, problems, rows)."""
-        decided = found[:, :, 0] if self.regression else found.argmax(2)
-        return decided.cpu().numpy() if self.regression else self.classes[decided.cpu().numpy()]
+    def _score(self, guesses: Array, answers: Array) -> Array:
+        """Of each row of guesses (k, rows): (k,)"""
+        return np.array([METRICS[self.metric](guess, answers) for guess in guesses])
 
 
 def draw(labels: Array, size: int | None, seed: int, *, regression: bool) -> tuple[Array, Array]:
-    """A subsample: the numbers of its rows, sorted, and which of these (bool) the strength is chosen on.
+    """A subsample: the numbers of its rows, sorted, and for each the part, from 0, in which it chooses the strength;
+    -1 for rows that never do.
 
     size: with each class in proportion and none left out; all rows where None or more than there are
-    The strength is chosen on a fifth of each class, rounded down.
+    A part is a fifth of each class, and there are as many as make 1,000 rows, five at most. A class of one row is in
+    none: it has to be fitted.
     """
     generator = _generator(seed, 0)
     place, count = _places(labels, generator, regression=regression)
     rows = np.sort(np.argsort(place / count, kind="stable")[:size])
     place, count = _places(labels[rows], generator, regression=regression)
-    return rows, place < np.floor(count * SLICE)
+    wanted = min(PARTS, math.ceil(ENOUGH * PARTS / len(rows)))
+    part = place % PARTS
+    return rows, np.where((part < wanted) & (count > 1), part, -1)
 
 
 def _generator(seed: int, purpose: int) -> np.random.Generator:
@@ -188,12 +201,6 @@ def _require_classes(labels: Array, classes: Array) -> None:
         raise UsageError(f"a probe for {len(classes)} classes has {len(labels)} train rows: expected at least as many")
     if len(np.unique(labels)) < 2:
         raise UsageError(f"all {len(labels)} train rows of the probe are of class {labels[0]}: expected two or more")
-
-
-def _groups(features: Features, rows: int, device: torch.device) -> Iterator[slice]:
-    """Layers that are solved together."""
-    each = 1 if device.type == "cpu" else max(1, TOGETHER // (rows * features.hidden.shape[2]))
-    return (slice(start, start + each) for start in range(0, features.layers, each))
 
 
 def _load(features: Features, layers: slice, rows: Array | None, device: torch.device, name: str) -> Tensor:

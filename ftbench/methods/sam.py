@@ -106,6 +106,11 @@ class ASAM(SAM):
 
 def perturbation(gradients: Sequence[Tensor | None], scales: Sequence[Tensor | float], eps: float) -> list[Tensor]:
     """eps * T^2 g / ||T g|| for each parameter, the norm being over all of them."""
-    scaled = [g * scale for g, scale in zip(gradients, scales, strict=True) if g is not None]
+    scaled = [_times(g, scale) for g, scale in zip(gradients, scales, strict=True) if g is not None]
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in scaled]))
-    return [g * scale * (eps / (norm + GUARD)) for g, scale in zip(scaled, scales, strict=True)]
+    return [_times(g, scale) * (eps / (norm + GUARD)) for g, scale in zip(scaled, scales, strict=True)]
+
+
+def _times(gradient: Tensor, scale: Tensor | float) -> Tensor:
+    """The gradient itself where there is nothing to scale: a copy of all weights' size less."""
+    return gradient if isinstance(scale, float) and scale == 1.0 else gradient * scale

@@ -77,7 +77,7 @@ def stream(backbone: Backbone, lengths: Array, collate: Collate, poolings: Seque
     """
     reader: _Reader | None = None
     with evaluating(backbone.model), torch.no_grad():
-        for positions in _batches(lengths):
+        for positions in batches(lengths):
             inputs = collate(positions)
             if reader is None:
                 reader = _Reader(backbone, poolings, inputs)
@@ -87,7 +87,7 @@ def stream(backbone: Backbone, lengths: Array, collate: Collate, poolings: Seque
             each(positions, pooled)
 
 
-def _batches(lengths: Array) -> Iterator[Array]:
+def batches(lengths: Array) -> Iterator[Array]:
     """Row numbers of each batch, the longest rows of a window first."""
     for start in range(0, len(lengths), WINDOW):
         window = start + np.argsort(-lengths[start : start + WINDOW], kind="stable")

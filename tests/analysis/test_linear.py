@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from ftbench.analysis.linear import fit_ridge, outputs, singular_basis, standardiser
+from ftbench.analysis.linear import fit_ridge, outputs, singular_axes, standardiser
 
 
 def correlated(layers: int, n: int, width: int, seed: int = 0) -> Tensor:
@@ -38,14 +38,15 @@ def test_rounding_of_a_pass_is_not_blown_up_to_a_feature() -> None:
 
 
 @pytest.mark.parametrize(("n", "width"), [(40, 9), (9, 40), (10, 10)])
-def test_the_basis_is_that_of_the_singular_values(n: int, width: int) -> None:
+def test_axes_are_those_of_the_singular_values(n: int, width: int) -> None:
     x = correlated(3, n, width)
-    vectors, squares = singular_basis(x)
+    axes = singular_axes(x)
     rank = min(n, width)
-    assert vectors.shape == (3, width, rank)
-    torch.testing.assert_close(vectors.mT @ vectors, torch.eye(rank).double().expand(3, -1, -1))
-    torch.testing.assert_close(squares.flip(1), torch.linalg.svdvals(x) ** 2 / n, rtol=1e-6, atol=1e-12)
-    torch.testing.assert_close((x @ vectors).square().mean(1), squares, rtol=1e-6, atol=1e-12)
+    assert axes.shape == (3, width, rank)
+    torch.testing.assert_close(axes.mT @ axes, torch.eye(rank).double().expand(3, -1, -1))
+    along = x @ axes
+    values = torch.linalg.svdvals(x).flip(1)
+    torch.testing.assert_close(along.mT @ along, torch.diag_embed(values**2), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(("n", "width"), [(60, 8), (12, 30)])
