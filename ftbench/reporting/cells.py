@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from ftbench.reporting import stats
-from ftbench.types import Record, RunSpec
+from ftbench.types import Column, Record, RunSpec
 
 #: fields of RunSpec that a user sets; a column each where they vary. The first ones decide the rows.
 ROW_AXES = {
@@ -36,6 +36,7 @@ VERSIONS = {
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
 TEXTS = frozenset({"task", "model", "precision", "passes", "batching", "head", *VERSIONS})
+LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
 REFERENCES = ("majority", "mean", "cosine", "linear")
 
 NOT_LEARNED = "std did not learn this"
@@ -207,6 +208,16 @@ def _order(cell: Cell, keys: Iterable[str]) -> tuple[Any, ...]:
 def canonical(value: Any) -> str:
     """Equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def setting_columns(keys: Iterable[str]) -> tuple[Column, ...]:
+    """Columns of settings, in the order given."""
+    return tuple(Column(key, LABELS[key], numeric=key not in TEXTS) for key in keys)
+
+
+def described(cell: Cell, keys: Iterable[str]) -> str:
+    """``rte, lr 1e-05, steps 100``: the task, then the settings ``keys`` of the cell."""
+    return ", ".join([cell.spec.task, *(f"{LABELS[key]} {cell.setting(key)}" for key in keys)])
 
 
 def varying(cells: list[Cell]) -> list[str]:

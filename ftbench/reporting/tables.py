@@ -9,12 +9,10 @@ from typing import Any
 from ftbench.reporting import stats
 from ftbench.reporting.cells import (
     NO_REFERENCE,
-    RECIPE_AXES,
-    ROW_AXES,
-    VERSIONS,
     Cell,
     Group,
     by_rows,
+    setting_columns,
     to_cells,
     unique,
     varying,
@@ -49,11 +47,8 @@ def runs_table(records: Sequence[Record], *, selection: str = "last") -> Table:
         rows += [_reference_row(cell, settings) for cell in beside]
         rows += [_arm_row(cell, group, settings) for group in groups for cell in group.arms]
         all_groups += groups
-    labels = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
-    texts = {"task", "model", "precision", "passes", "batching", "head", *VERSIONS}
-    columns = tuple(Column(key, labels[key], numeric=key not in texts) for key in settings)
     notes = notes_for(runs, [*references, *arms], all_groups, rows, selection)
-    return Table(title, columns + _MEASURES, tuple(rows), tuple(notes))
+    return Table(title, setting_columns(settings) + _MEASURES, tuple(rows), tuple(notes))
 
 
 def _reference_row(cell: Cell, settings: list[str]) -> dict[str, Any]:
