@@ -1,0 +1,120 @@
+"""Many tasks at once: aggregates of (runs, tasks) matrices, and ranks. Higher is better throughout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ftbench.reporting.pairs import improvement
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def iqm(scores: Array) -> float:
+    """Interquartile mean of all scores (runs, tasks): int(n / 4) of the n numbers are cut at each end.
+
+    Less moved by one odd task or run than the mean, less wasteful than the median (Agarwal et al. 2021, arXiv
+    2108.13264; as in their package rliable, without fractional weights).
+    """
+    values = np.sort(np.asarray(scores, dtype=np.float64).ravel())
+    cut = len(values) // 4
+    return float(values[cut : len(values) - cut].mean())
+
+
+def stratified_interval(
+    columns: Sequence[Array],
+    statistic: Callable[[Sequence[Array]], float],
+    generator: np.random.Generator,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of ``statistic`` of the tasks' scores, runs resampled within each task (Agarwal et al. 2021).
+
+    columns: for each task its scores (runs,), as many as it has. The tasks are taken as they are: nothing is said
+    about other tasks.
+    """
+    drawn = [column[generator.integers(0, len(column), (resamples, len(column)))] for column in columns]
+    values = [statistic([column[i] for column in drawn]) for i in range(resamples)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def iqm_of(columns: Sequence[Array]) -> float:
+    """``iqm`` of tasks that may have unequal numbers of runs."""
+    return iqm(np.concatenate(columns))
+
+
+def performance_profile(scores: Array, taus: Array) -> Array:
+    """Share of all scores (runs, tasks) strictly above each of ``taus`` (k,): (k,). Dolan, More 2002."""
+    values = np.sort(np.asarray(scores, dtype=np.float64).ravel())
+    return np.asarray(1 - np.searchsorted(values, taus, side="right") / len(values))
+
+
+def optimality_gap(scores: Array, gamma: float = 1.0) -> float:
+    """gamma - mean(min(score, gamma)): how far from gamma, which nothing beats (Agarwal et al. 2021)."""
+    return float(gamma - np.minimum(scores, gamma).mean())
+
+
+def mean_improvement(a: Sequence[Array], b: Sequence[Array]) -> float:
+    """Mean over tasks of ``improvement``: a's scores on each task against b's."""
+    return float(np.mean([improvement(x.tolist(), y.tolist()) for x, y in zip(a, b, strict=True)]))
+
+
+def ranks(scores: Array) -> Array:
+    """Rank of each method on each task, 1 the best, ties sharing their mean rank. (tasks, methods) -> the same."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(-np.asarray(scores, dtype=np.float64), axis=1))
+
+
+class Ranking(NamedTuple):
+    """Mean ranks (methods,), Friedman's test, and the difference of mean ranks that counts at the level."""
+
+    mean_ranks: tuple[float, ...]
+    statistic: float
+    p: float
+    critical_difference: float
+
+
+def friedman(scores: Array, level: float = 0.05) -> Ranking:
+    """Friedman's test on (tasks, methods) with the correction for ties, and Nemenyi's critical difference.
+
+    With R_j the mean rank of k methods on n tasks, chi^2 = 12 n / (k (k + 1)) (sum R_j^2 - k (k + 1)^2 / 4) divided by
+    1 - sum (t^3 - t) / (n k (k^2 - 1)) over ties t, k - 1 degrees of freedom (Friedman 1937). Critical difference =
+    q_alpha / sqrt(2) sqrt(k (k + 1) / 6 n), q of the studentized range with infinite degrees of freedom (Demsar 2006).
+    Two methods give a test that ignores the sizes of differences. Raises ValueError for k < 2.
+    """
+    from scipy.special import chdtrc
+    from scipy.stats import studentized_range
+
+    placed = ranks(scores)
+    n, k = placed.shape
+    if k < 2:
+        raise ValueError("ranks need at least two methods")
+    means = placed.mean(axis=0)
+    ties = sum(float((c**3 - c).sum()) for row in placed for c in [np.unique(row, return_counts=True)[1]])
+    shrink = 1 - ties / (n * k * (k**2 - 1))
+    raw = 12 * n / (k * (k + 1)) * float((means**2).sum() - k * (k + 1) ** 2 / 4)
+    statistic = raw / shrink if shrink > 0 else 0.0
+    q = float(studentized_range.ppf(1 - level, k, np.inf)) / math.sqrt(2)
+    return Ranking(
+        tuple(float(m) for m in means), statistic, float(chdtrc(k - 1, statistic)), q * math.sqrt(k * (k + 1) / (6 * n))
+    )
+
+
+def cliques(mean_ranks: Sequence[float], critical_difference: float) -> list[tuple[int, int]]:
+    """Stretches of methods, sorted by mean rank, that lie within the critical difference: (first, last) places.
+
+    Only stretches of two and more that are in no longer one; the bars of a critical-difference diagram.
+    """
+    ordered = sorted(mean_ranks)
+    found: list[tuple[int, int]] = []
+    for first, rank in enumerate(ordered):
+        last = max(i for i, other in enumerate(ordered) if other - rank <= critical_difference)
+        if last > first and not (found and found[-1][1] >= last):
+            found.append((first, last))
+    return found
