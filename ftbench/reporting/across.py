@@ -19,14 +19,12 @@ def iqm(scores: Array) -> float:
     Less moved by one odd task or run than the mean, less wasteful than the median (Agarwal et al. 2021, arXiv
     2108.13264; as in their package rliable, without fractional weights).
     """
-    values = np.sort(np.asarray(scores, dtype=np.float64).ravel())
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    return float(iqm_of([np.asarray(scores, dtype=np.float64).ravel()]))
 
 
 def stratified_interval(
     columns: Sequence[Array],
-    statistic: Callable[[Sequence[Array]], float],
+    statistic: Callable[[Sequence[Array]], Array],
     generator: np.random.Generator,
     *,
     resamples: int = 1000,
@@ -34,18 +32,19 @@ def stratified_interval(
 ) -> tuple[float, float]:
     """Percentile interval of ``statistic`` of the tasks' scores, runs resampled within each task (Agarwal et al. 2021).
 
-    columns: for each task its scores (runs,), as many as it has. The tasks are taken as they are: nothing is said
-    about other tasks.
+    columns: for each task its scores (runs,), as many as it has; statistic: of those, each (resamples, runs), to
+    (resamples,). The tasks are taken as they are: nothing is said about other tasks.
     """
     drawn = [column[generator.integers(0, len(column), (resamples, len(column)))] for column in columns]
-    values = [statistic([column[i] for column in drawn]) for i in range(resamples)]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(statistic(drawn), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def iqm_of(columns: Sequence[Array]) -> float:
-    """``iqm`` of tasks that may have unequal numbers of runs."""
-    return iqm(np.concatenate(columns))
+def iqm_of(columns: Sequence[Array]) -> Array:
+    """``iqm`` over the last axis of tasks that may have unequal numbers of runs: (..., runs) each to (...)."""
+    values = np.sort(np.concatenate(columns, axis=-1), axis=-1)
+    n = values.shape[-1]
+    return np.asarray(values[..., n // 4 : n - n // 4].mean(axis=-1))
 
 
 def performance_profile(scores: Array, taus: Array) -> Array:
