@@ -2,25 +2,74 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ftbench.cli import options as flags
-from ftbench.errors import UsageError
+from ftbench.errors import StoreError, UsageError, explain
+
+if TYPE_CHECKING:
+    from ftbench.reporting.study import Study
+    from ftbench.types import Record, Table
+
+WHICH, WHAT, OUT, CHECK = "Which runs", "Which tables", "Output", "Checks for scripts"
+FORM_HELP = "rich, markdown, latex, csv (one table), csv-long (a row for each score of each run) or json."
+WHERE_HELP = "Only runs that match: 'task=rte,mrpc method=std,r3f* lr<=5e-5'. Repeat for more clauses."
+TABLE_HELP = (
+    "Tables to print, a comma list, or all: runs, scores, sensitivity, spread, differences, across, arms, tests, cost, "
+    "budget, stability [the first six, where they apply]."
+)
 
 
 def report(
     runs: Annotated[list[Path] | None, typer.Argument(help="Folders with runs [runs].", show_default=False)] = None,
-    form: flags.Form = "rich",
+    where: Annotated[list[str] | None, typer.Option(help=WHERE_HELP, rich_help_panel=WHICH)] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Tables of their own for each value of a setting.", rich_help_panel=WHICH)
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Judge by this metric [the task's first].", rich_help_panel=WHICH)
+    ] = None,
     selection: Annotated[
-        str, typer.Option(help="last (the last epoch) or best (the best epoch, marked where it was chosen).")
+        str,
+        typer.Option(
+            help="last (the last epoch) or best (the best epoch, marked where it was chosen).", rich_help_panel=WHICH
+        ),
     ] = "last",
+    table: Annotated[list[str] | None, typer.Option(help=TABLE_HELP, rich_help_panel=WHAT)] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="Sort rows by a column, such as mean or -mean.", rich_help_panel=WHAT)
+    ] = None,
+    family: Annotated[
+        str,
+        typer.Option(help="Comparisons that Holm's correction takes together: task, all, none.", rich_help_panel=WHAT),
+    ] = "task",
+    form: Annotated[str, typer.Option("--format", help=FORM_HELP, rich_help_panel=OUT)] = "rich",
     json: flags.Json = False,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Exit with 1 unless met: 'task=rte method=r3f metric>=0.68'. Also low, difference, failed, ...",
+            rich_help_panel=CHECK,
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="A folder with earlier runs to compare with.", rich_help_panel=CHECK)
+    ] = None,
+    fail_on_regression: Annotated[
+        bool,
+        typer.Option("--fail-on-regression", help="Exit with 1 when a test finds an arm worse.", rich_help_panel=CHECK),
+    ] = False,
+    summary: Annotated[
+        Path | None, typer.Option(help="Append a Markdown summary to this file.", rich_help_panel=CHECK)
+    ] = None,
 ) -> None:
-    """Print the table of the runs in one or more folders again.
+    """Print what the runs in one or more folders show, and what they cannot show.
 
     What cannot be read (half-written, foreign, newer files) is counted and named on stderr.
 
@@ -29,18 +78,128 @@ def report(
         ftbench report
 
         ftbench report runs other-runs --format csv > table.csv
+
+        ftbench report --where 'task=rte method=std,r3f*' --table differences,tests
+
+        ftbench report --require 'task=rte method=r3f metric>=0.68' --compare baseline --fail-on-regression
     """
-    from ftbench.cli.output import print_records
     from ftbench.reporting.render import FORMS
+    from ftbench.reporting.study import DEFAULT, REPORTS
+
+    form = "json" if json else flags.one_of(form, (*FORMS, "csv-long"), "format")
+    flags.one_of(selection, ("last", "best"), "selection")
+    flags.one_of(family, ("task", "all", "none"), "family")
+    if fail_on_regression and compare is None:
+        raise UsageError("--fail-on-regression needs --compare FOLDER")
+    named = [flags.one_of(name, (*REPORTS, "all"), "table") for name in flags.flatten(table)]
+    names = tuple(REPORTS) if "all" in named or (form == "json" and not named) else tuple(named) or DEFAULT
+    records = _read(runs or [Path("runs")], where or [], metric)
+    _print(records, flags.flatten(by), names, form, sort, selection=selection, family=family)
+    if not (require or compare):
+        return
+    met = _check(
+        records, require or [], _read([compare], where or [], metric) if compare else None, form,
+        summary=summary, selection=selection, family=family,
+    )  # fmt: skip
+    if not met and (require or fail_on_regression):
+        raise typer.Exit(1)
+
+
+def _read(folders: Sequence[Path], where: Sequence[str], metric: str | None) -> list[Record]:
+    from ftbench.reporting import select
     from ftbench.runs.store import read_all
 
-    flags.one_of(form, tuple(FORMS), "format")
-    flags.one_of(selection, ("last", "best"), "selection")
-    folders = runs or [Path("runs")]
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"there is no folder '{folder}' with runs: give the --output-dir of a finetune command")
     found = read_all(folders)
     for line in found.skipped:
         print(f"skipped {line}", file=sys.stderr)
-    print_records(found.records, form="json" if json else form, selection=selection)
+    kept = select.where(found.records, where)
+    if found.records and not kept:
+        print(f"none of {len(found.records)} runs match {' '.join(where)}", file=sys.stderr)
+    return select.with_metric(kept, metric) if metric and kept else kept
+
+
+def _print(
+    records: Sequence[Record], by: Sequence[str], names: Sequence[str], form: str, sort: str | None, **how: Any
+) -> None:
+    from ftbench.reporting import select
+    from ftbench.reporting.flat import long_csv
+    from ftbench.reporting.study import Study
+
+    if form == "csv-long":
+        print(long_csv(records), end="")
+        return
+    groups = select.by(records, by) if by else [({}, list(records))]
+    studies = [(about, Study(found, **how)) for about, found in groups]
+    if form == "json":
+        documents = [_document(about, study, names) for about, study in studies]
+        print(jsonlib.dumps(documents[0] if not by else {"groups": documents}, indent=2, allow_nan=False))
+        return
+    tables = [table for about, study in studies for table in _tables(about, study, names, sort)]
+    _print_tables(tables[:1] if form == "csv" and not by else tables, form)
+
+
+def _tables(about: dict[str, Any], study: Study, names: Sequence[str], sort: str | None) -> list[Table]:
+    from dataclasses import replace
+
+    from ftbench.reporting.select import sort_rows
+
+    found = [table for name in names if (table := study.table(name))]
+    if about:
+        group = ", ".join(f"{key} {'all' if value is None else value}" for key, value in about.items())
+        found = [replace(table, title=f"{table.title} ({group})") for table in found]
+    return sort_rows(found, sort) if sort else found
+
+
+def _print_tables(tables: Sequence[Table], form: str) -> None:
+    from ftbench.reporting.render import render
+
+    print("\n\n".join(render(table, form).rstrip("\n") for table in tables))
+
+
+def _document(about: dict[str, Any], study: Study, names: Sequence[str]) -> dict[str, Any]:
+    """``table`` is what ``finetune --json`` calls the table of runs."""
+    from ftbench.cli.output import describe
+    from ftbench.reporting.flat import as_json
+    from ftbench.runs.files import plain
+
+    tables = {name: study.table(name) for name in names}
+    shown = {("table" if n == "runs" else n): as_json(t) if t else None for n, t in tables.items()}
+    document: dict[str, Any] = plain({**shown, "runs": [describe(record) for record in study.records]})
+    return {"by": about, **document} if about else document
+
+
+def _check(
+    records: Sequence[Record], require: Sequence[str], baseline: Sequence[Record] | None, form: str,
+    *, summary: Path | None, **how: Any,
+) -> bool:  # fmt: skip
+    """Says on stderr what is met and why not, and appends the summary; whether all is met."""
+    from ftbench.reporting import gate
+    from ftbench.reporting.render import render
+    from ftbench.reporting.study import Study
+
+    study = Study(records, **how)
+    verdicts = [gate.require(study, text) for text in require]
+    tables = [study.table("runs"), study.table("differences")]
+    if baseline is not None:
+        comparison = gate.against(study, baseline)
+        verdicts.append(comparison.verdict())
+        tables.append(comparison.table())
+        if form in ("rich", "markdown", "latex"):
+            print()
+            _print_tables([comparison.table()], form)
+    for verdict in verdicts:
+        print(verdict.line, file=sys.stderr)
+    if summary is not None:
+        _append(summary, gate.step_summary(verdicts, [render(t, "markdown") for t in tables if t and t.rows]))
+    return all(verdict.met for verdict in verdicts)
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {explain(error)}") from error

@@ -65,9 +65,9 @@ def mean_improvement(a: Sequence[Array], b: Sequence[Array]) -> float:
 
 def ranks(scores: Array) -> Array:
     """Rank of each method on each task, 1 the best, ties sharing their mean rank. (tasks, methods) -> the same."""
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(-np.asarray(scores, dtype=np.float64), axis=1))
+    values = np.asarray(scores, dtype=np.float64)
+    others, own = values[:, None, :], values[:, :, None]
+    return np.asarray((others > own).sum(axis=2) + ((others == own).sum(axis=2) + 1) / 2)
 
 
 class Ranking(NamedTuple):
@@ -88,7 +88,6 @@ def friedman(scores: Array, level: float = 0.05) -> Ranking:
     Two methods give a test that ignores the sizes of differences. Raises ValueError for k < 2.
     """
     from scipy.special import chdtrc
-    from scipy.stats import studentized_range
 
     placed = ranks(scores)
     n, k = placed.shape
@@ -99,10 +98,24 @@ def friedman(scores: Array, level: float = 0.05) -> Ranking:
     shrink = 1 - ties / (n * k * (k**2 - 1))
     raw = 12 * n / (k * (k + 1)) * float((means**2).sum() - k * (k + 1) ** 2 / 4)
     statistic = raw / shrink if shrink > 0 else 0.0
-    q = float(studentized_range.ppf(1 - level, k, np.inf)) / math.sqrt(2)
+    q = _range_quantile(1 - level, k) / math.sqrt(2)
     return Ranking(
         tuple(float(m) for m in means), statistic, float(chdtrc(k - 1, statistic)), q * math.sqrt(k * (k + 1) / (6 * n))
     )
+
+
+def _range_quantile(share: float, k: int) -> float:
+    """Of the range of k independent standard normals: P(range < q) = k int phi(z) (Phi(z) - Phi(z - q))^(k - 1) dz."""
+    from scipy.special import ndtr
+
+    z = np.linspace(-8, 8 + 10, 6001)
+    density, below = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi), ndtr(z)
+    low, high = 0.0, 10.0
+    for _ in range(50):
+        q = (low + high) / 2
+        reached = k * float(np.trapezoid(density * (below - ndtr(z - q)) ** (k - 1), z)) >= share
+        low, high = (low, q) if reached else (q, high)
+    return (low + high) / 2
 
 
 def cliques(mean_ranks: Sequence[float], critical_difference: float) -> list[tuple[int, int]]:

@@ -131,13 +131,30 @@ class Group:
         return choose(scored, key=lambda pair: pair[0])[1]
 
 
-def unique(records: Iterable[Record]) -> list[Record]:
+class Runs(list[Record]):
+    """Each run once. Remembers its cells, which every table asks for."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        super().__init__({record.result.spec.id: record for record in reversed(list(records))}.values())
+        self.reverse()
+        self.cells: dict[str, tuple[list[Cell], list[Cell]]] = {}
+
+
+def unique(records: Iterable[Record]) -> Runs:
     """Each run once: merged stores hold a run twice."""
-    return list({record.result.spec.id: record for record in reversed(list(records))}.values())[::-1]
+    return records if isinstance(records, Runs) else Runs(records)
 
 
 def to_cells(records: Iterable[Record], selection: str) -> tuple[list[Cell], list[Cell]]:
     """Arms and references. Whatever differs in more than its seeds lands in another cell."""
+    if not isinstance(records, Runs):
+        return _to_cells(records, selection)
+    if selection not in records.cells:
+        records.cells[selection] = _to_cells(records, selection)
+    return records.cells[selection]
+
+
+def _to_cells(records: Iterable[Record], selection: str) -> tuple[list[Cell], list[Cell]]:
     arms: dict[str, list[Record]] = {}
     references: dict[tuple[str, str], list[Record]] = {}
     for record in records:

@@ -17,11 +17,9 @@ from ftbench.types import Column, Record, Table
 RULE = (
     "Training seconds (CPU time of all threads, or wall time on a GPU), peak memory and trained parameters, means over "
     "finished runs. front: which of the three nobody on these rows beats without scoring less (s seconds, m memory, "
-    "p parameters). to best: seconds until a run first scored within 1 point of its own best, by its share of the steps."
+    "p parameters). to best: seconds until a run first scored within 1 point of its own best, by its share of steps."
 )
-SEVERAL = (
-    "Runs come from several devices or thread counts: seconds and memory do not compare, so they have no front."
-)
+SEVERAL = "Runs come from several devices or thread counts: seconds and memory do not compare, so they have no front."
 BUDGET = (
     "Expected best score of k runs drawn without replacement from a method's runs at all its settings and seeds "
     "(unbiased; a search that picks the best of k gets this on the data it picks by). in budget: the same for as many "

@@ -1,17 +1,23 @@
 """A Table in LaTeX, for the packages booktabs and (only where a table is wide) graphicx.
 
-The best arm of a group is bold; in the table of differences, one that is better than std after Holm's correction.
+The best mean of a group is bold, those that no test tells from it are underlined (table ``arms``); in the table of
+differences, what is better than std after Holm's correction is bold.
 """
 
 from __future__ import annotations
 
-from ftbench.reporting.words import DASH, cell_text, one_line, people_columns
+from ftbench.reporting.words import DASH, Row, cell_text, one_line, people_columns
 from ftbench.types import Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", DASH: "--", "\N{MULTIPLICATION SIGN}": r"$\times$", "\N{PLUS-MINUS SIGN}": r"$\pm$",
+}  # fmt: skip
+#: (style of a row, column) to the command that marks the cell
+_MARKS = {
+    ("best", "mean"): "textbf", ("best", "difference"): "textbf", ("near", "mean"): "underline",
+    ("reference", "method"): "emph",
 }  # fmt: skip
 #: from so many columns on the table is shrunk to the page
 _WIDE = 9
@@ -39,15 +45,10 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-def _cell(row: object, key: str) -> str:
-    assert isinstance(row, dict)
+def _cell(row: Row, key: str) -> str:
+    command = _MARKS.get((row.get("style"), key))
     text = escape(cell_text(row, key))
-    marked = {"best": ("mean", "difference"), "near": ()}.get(str(row.get("style")), ())
-    if row.get("style") == "near" and key == "mean":
-        return rf"\underline{{{text}}}"
-    if row.get("style") == "reference" and key == "method":
-        return rf"\emph{{{text}}}"
-    return rf"\textbf{{{text}}}" if key in marked else text
+    return rf"\{command}{{{text}}}" if command else text
 
 
 def escape(text: str) -> str:

@@ -1,7 +1,8 @@
 """Which runs a report is about: filters, groups, another headline, another order.
 
 A filter is a text such as ``task=rte,mrpc method=r3f* lr<=5e-5``: clauses that must all hold.
-``,`` is or, ``*`` matches any letters, ``train=all`` is all rows. What a reference row has no say in (methods, recipes, seeds) does not remove it.
+``,`` is or, ``*`` matches any letters, ``train=all`` is all rows. What a
+reference row has no say in (methods, recipes, seeds) does not remove it.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from ftbench.types import Column, Record, Table
 
 RULE = (
     "Stability over seeds: sd of the score; disagree, the share of test examples on which two runs differ, on "
-    "average over pairs; kappa (Fleiss), agreement beyond chance; JSD, divergence of their probabilities in bits; ece and brier, "
-    "calibration of single runs (lower is better). Two methods of one sd can differ much in the rest."
+    "average over pairs; kappa (Fleiss), agreement beyond chance; JSD, divergence of their probabilities in bits; ece "
+    "and brier, calibration of single runs (lower is better). Two methods of one sd can differ much in the rest."
 )
 #: pairs of runs grow with the square: the first so many runs of an arm are compared
 MOST = 25

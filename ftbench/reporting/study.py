@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ftbench.reporting.cells import unique
 from ftbench.reporting.contrasts import differences_table, tests_table
 from ftbench.reporting.costs import budget_table, cost_table
 from ftbench.reporting.differences import Difference, compare
@@ -32,6 +33,9 @@ class Study:
     seed: int = 0
     kept: Kept = field(default_factory=Kept)
 
+    def __post_init__(self) -> None:
+        self.records = unique(self.records)
+
     @cached_property
     def differences(self) -> list[Difference]:
         """Every method against std."""
@@ -53,7 +57,7 @@ REPORTS: dict[str, Callable[[Study], Table | None]] = {
     "spread": lambda s: variance_table(s.records, selection=s.selection),
     "differences": lambda s: differences_table(s.differences),
     "across": lambda s: across_table(s.records, s.differences, s.generator(), selection=s.selection),
-    "arms": lambda s: summary_table(s.records, s.generator(), selection=s.selection),
+    "arms": lambda s: summary_table(s.records, s.generator(), s.kept, selection=s.selection),
     "tests": lambda s: tests_table(s.differences, s.generator()),
     "cost": lambda s: cost_table(s.records, selection=s.selection),
     "budget": lambda s: budget_table(s.records, selection=s.selection),

@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 
 from ftbench.reporting import intervals, stats
-from ftbench.reporting.cells import Cell, by_rows, setting_columns, to_cells, unique, varying
+from ftbench.reporting.cells import Cell, Group, by_rows, setting_columns, to_cells, unique, varying
+from ftbench.reporting.differences import LEVEL, contrast
+from ftbench.reporting.predictions import Kept
 from ftbench.types import Column, Record, Table
 
 RULE = (
     "95 %: interval of the mean over further seeds, Student's t below 20 scores and BCa from 20 on. Where runs failed, "
     "diverged or were degenerate one mean would hide two things, so two numbers stand there: bad, the share of such "
     "runs with Wilson's interval, and the interval of the other runs' mean (rest)."
+)
+NEAR = (
+    "Marked where a form can: the best mean, and those that the test of differences does not tell from it (p of 5 % or "
+    "more, not corrected). The best of several is best by luck too."
 )
 _MEASURES = (
     Column("method", "method", numeric=False), Column("metric", "metric", numeric=False), Column("n", "n"),
@@ -27,7 +33,7 @@ _MEASURES = (
 
 
 def summary_table(
-    records: Sequence[Record], generator: np.random.Generator, *, selection: str = "last"
+    records: Sequence[Record], generator: np.random.Generator, kept: Kept, *, selection: str = "last"
 ) -> Table | None:
     """A row for each arm; None without one."""
     arms, references = to_cells(unique(records), selection)
@@ -36,13 +42,27 @@ def summary_table(
     settings = varying(arms)
     seed = int(generator.integers(2**62))
     rows = tuple(
-        {key: cell.setting(key) for key in settings} | summary(cell, np.random.default_rng(seed))
+        {key: cell.setting(key) for key in settings}
+        | summary(cell, np.random.default_rng(seed))
+        | style(group, cell, kept)
         for _, groups in by_rows(arms, references)
         for group in groups
         for cell in group.arms
     )
-    notes = (RULE, stats.DEGENERATE_RULE)
+    notes = (RULE, stats.DEGENERATE_RULE, *((NEAR,) if any("style" in row for row in rows) else ()))
     return Table(f"Arms, {selection} weights", setting_columns(settings) + _MEASURES, rows, notes)
+
+
+def style(group: Group, cell: Cell, kept: Kept) -> dict[str, str]:
+    """``best`` for the best mean of a group whose std learned, ``near`` for those that no test tells from it."""
+    best = group.best
+    if best is None or not cell.scores:
+        return {}
+    if cell is best:
+        return {"style": "best"}
+    keys = [key for key in cell.scores if key in best.scores]
+    headline = contrast(cell, best, keys, kept).headline if keys and cell.metric == best.metric else None
+    return {"style": "near"} if headline is None or headline.p >= LEVEL else {}
 
 
 def summary(cell: Cell, generator: np.random.Generator) -> dict[str, Any]:
