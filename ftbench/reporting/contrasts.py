@@ -98,7 +98,7 @@ _BASIS = {
 }
 
 
-def tests_table(differences: Sequence[Difference], generator: np.random.Generator) -> Table | None:
+def further_table(differences: Sequence[Difference], generator: np.random.Generator) -> Table | None:
     """Further tests of the same comparisons; None where none has two pairs."""
     several = [d for d in differences if len(d.a) > 1]
     if not several:

@@ -6,6 +6,8 @@ differences, what is better than std after Holm's correction is bold.
 
 from __future__ import annotations
 
+import re
+
 from ftbench.reporting.words import DASH, Row, cell_text, one_line, people_columns
 from ftbench.types import Table
 
@@ -46,8 +48,8 @@ def to_latex(table: Table) -> str:
 
 
 def _cell(row: Row, key: str) -> str:
-    command = _MARKS.get((row.get("style"), key))
-    text = escape(cell_text(row, key))
+    command = _MARKS.get((str(row.get("style")), key))
+    text = re.sub(r"(?<!\w)-(?=\d)", "$-$", escape(cell_text(row, key)))
     return rf"\{command}{{{text}}}" if command else text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ class Kept:
         self.seed = seed
         self.resamples = resamples
         self._labels: dict[str, Array] = {}
-        self._read: dict[str, tuple[str, Array] | None] = {}
-        self._drawn: dict[tuple[str, str], Array | None] = {}
+        self._read: dict[Path, tuple[str, Array] | None] = {}
+        self._drawn: dict[tuple[Path, str], Array | None] = {}
 
     def on_resamples(self, records: Sequence[Record], metric: str, selection: str) -> tuple[Array, int] | str:
         """Scores of the runs on the resamples (runs, resamples) and how many test examples there are; or why not."""
@@ -46,16 +47,16 @@ class Kept:
         if len(examples) > 1:
             return OTHER_EXAMPLES
         labels = self._labels[examples.pop()]
-        fresh = [record for record in records if (record.result.spec.id, metric) not in self._drawn]
+        fresh = [record for record in records if (record.folder, metric) not in self._drawn]
         if fresh:
             self._draw(fresh, metric, labels)
-        drawn = [self._drawn[record.result.spec.id, metric] for record in records]
+        drawn = [self._drawn[record.folder, metric] for record in records]
         kept = [scores for scores in drawn if scores is not None]
         return (np.stack(kept), len(labels)) if len(kept) == len(drawn) else OTHER_SCORE
 
     def _predictions(self, record: Record) -> tuple[str, Array] | None:
         """Which examples the run was scored on, and what it said of each."""
-        name = record.result.spec.id
+        name = record.folder
         if name not in self._read:
             columns = read_columns(record, ("example", "label", "prediction"))
             self._read[name] = None
@@ -72,7 +73,7 @@ class Kept:
         for record, seen, of_run in zip(records, again, scores, strict=True):
             stored = record.result.score(metric)
             same = stored is not None and np.isclose(seen, stored, rtol=1e-6, atol=1e-9)
-            self._drawn[record.result.spec.id, metric] = of_run if same else None
+            self._drawn[record.folder, metric] = of_run if same else None
 
 
 def read_columns(record: Record, names: Sequence[str]) -> dict[str, Array] | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ftbench.reporting.cells import unique
-from ftbench.reporting.contrasts import differences_table, tests_table
+from ftbench.reporting.contrasts import differences_table, further_table
 from ftbench.reporting.costs import budget_table, cost_table
 from ftbench.reporting.differences import Difference, compare
 from ftbench.reporting.overall import across_table
@@ -58,7 +58,7 @@ REPORTS: dict[str, Callable[[Study], Table | None]] = {
     "differences": lambda s: differences_table(s.differences),
     "across": lambda s: across_table(s.records, s.differences, s.generator(), selection=s.selection),
     "arms": lambda s: summary_table(s.records, s.generator(), s.kept, selection=s.selection),
-    "tests": lambda s: tests_table(s.differences, s.generator()),
+    "tests": lambda s: further_table(s.differences, s.generator()),
     "cost": lambda s: cost_table(s.records, selection=s.selection),
     "budget": lambda s: budget_table(s.records, selection=s.selection),
     "stability": lambda s: stability_table(s.records, selection=s.selection),
