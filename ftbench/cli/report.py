@@ -51,6 +51,10 @@ def report(
     ] = "task",
     form: Annotated[str, typer.Option("--format", help=FORM_HELP, rich_help_panel=OUT)] = "rich",
     json: flags.Json = False,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.", rich_help_panel=OUT)] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write every picture to this folder, as PDF and PNG.", rich_help_panel=OUT)
+    ] = None,
     require: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,6 +85,8 @@ def report(
 
         ftbench report --where 'task=rte method=std,r3f*' --table differences,tests
 
+        ftbench report runs --html report.html --figures figures
+
         ftbench report --require 'task=rte method=r3f metric>=0.68' --compare baseline --fail-on-regression
     """
     from ftbench.reporting.render import FORMS
@@ -93,19 +99,23 @@ def report(
         raise UsageError("--fail-on-regression needs --compare FOLDER")
     named = [flags.one_of(name, (*REPORTS, "all"), "table") for name in flags.flatten(table)]
     names = tuple(REPORTS) if "all" in named or (form == "json" and not named) else tuple(named) or DEFAULT
-    records = _read(runs or [Path("runs")], where or [], metric)
-    _print(records, flags.flatten(by), names, form, sort, selection=selection, family=family)
+    skipped: list[str] = []
+    records = _read(runs or [Path("runs")], where or [], metric, skipped)
+    short = not named and form in ("rich", "markdown")
+    _print(records, flags.flatten(by), names, form, sort, short=short, selection=selection, family=family)
+    _write(records, html, figures, skipped, selection=selection, family=family)
     if not (require or compare):
         return
     met = _check(
-        records, require or [], _read([compare], where or [], metric) if compare else None, form,
+        records, require or [], _read([compare], where or [], metric, skipped) if compare else None, form,
         summary=summary, selection=selection, family=family,
     )  # fmt: skip
     if not met and (require or fail_on_regression):
         raise typer.Exit(1)
 
 
-def _read(folders: Sequence[Path], where: Sequence[str], metric: str | None) -> list[Record]:
+def _read(folders: Sequence[Path], where: Sequence[str], metric: str | None, skipped: list[str]) -> list[Record]:
+    """The runs asked for; adds to ``skipped`` what could not be read, and says it on stderr."""
     from ftbench.reporting import select
     from ftbench.runs.store import read_all
 
@@ -115,6 +125,7 @@ def _read(folders: Sequence[Path], where: Sequence[str], metric: str | None) -> 
     found = read_all(folders)
     for line in found.skipped:
         print(f"skipped {line}", file=sys.stderr)
+    skipped += found.skipped
     kept = select.where(found.records, where)
     if found.records and not kept:
         print(f"none of {len(found.records)} runs match {' '.join(where)}", file=sys.stderr)
@@ -122,9 +133,11 @@ def _read(folders: Sequence[Path], where: Sequence[str], metric: str | None) -> 
 
 
 def _print(
-    records: Sequence[Record], by: Sequence[str], names: Sequence[str], form: str, sort: str | None, **how: Any
-) -> None:
+    records: Sequence[Record], by: Sequence[str], names: Sequence[str], form: str, sort: str | None,
+    *, short: bool, **how: Any,
+) -> None:  # fmt: skip
     from ftbench.reporting import select
+    from ftbench.reporting.conclusions import as_lines, conclusions
     from ftbench.reporting.flat import long_csv
     from ftbench.reporting.study import Study
 
@@ -139,6 +152,8 @@ def _print(
         return
     tables = [table for about, study in studies for table in _tables(about, study, names, sort)]
     _print_tables(tables[:1] if form == "csv" and not by else tables, form)
+    if short and records:
+        print("\nIn short:\n" + "\n".join(line for _, study in studies for line in as_lines(conclusions(study))))
 
 
 def _tables(about: dict[str, Any], study: Study, names: Sequence[str], sort: str | None) -> list[Table]:
@@ -157,6 +172,24 @@ def _print_tables(tables: Sequence[Table], form: str) -> None:
     from ftbench.reporting.render import render
 
     print("\n\n".join(render(table, form).rstrip("\n") for table in tables))
+
+
+def _write(records: Sequence[Record], html: Path | None, figures: Path | None, skipped: list[str], **how: Any) -> None:
+    """The page and the pictures; says on stderr what was written."""
+    from ftbench.reporting.study import Study
+
+    study = Study(records, **how)
+    if html is not None:
+        from ftbench.reporting.page import to_html
+
+        _save(html, to_html(study, skipped=skipped))
+        print(f"wrote {html}", file=sys.stderr)
+    if figures is not None:
+        from ftbench.reporting.charts import charts
+        from ftbench.reporting.figures import write_figures
+
+        written = write_figures(charts(study), figures)
+        print(f"wrote {len(written)} files to {figures}", file=sys.stderr)
 
 
 def _document(about: dict[str, Any], study: Study, names: Sequence[str]) -> dict[str, Any]:
@@ -193,13 +226,14 @@ def _check(
     for verdict in verdicts:
         print(verdict.line, file=sys.stderr)
     if summary is not None:
-        _append(summary, gate.step_summary(verdicts, [render(t, "markdown") for t in tables if t and t.rows]))
+        text = gate.step_summary(verdicts, [render(t, "markdown") for t in tables if t and t.rows])
+        _save(summary, text, mode="a")
     return all(verdict.met for verdict in verdicts)
 
 
-def _append(path: Path, text: str) -> None:
+def _save(path: Path, text: str, mode: str = "w") -> None:
     try:
-        with path.open("a", encoding="utf-8") as stream:
+        with path.open(mode, encoding="utf-8") as stream:
             stream.write(text)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {explain(error)}") from error

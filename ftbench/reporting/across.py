@@ -116,17 +116,3 @@ def _range_quantile(share: float, k: int) -> float:
         reached = k * float(np.trapezoid(density * (below - ndtr(z - q)) ** (k - 1), z)) >= share
         low, high = (low, q) if reached else (q, high)
     return (low + high) / 2
-
-
-def cliques(mean_ranks: Sequence[float], critical_difference: float) -> list[tuple[int, int]]:
-    """Stretches of methods, sorted by mean rank, that lie within the critical difference: (first, last) places.
-
-    Only stretches of two and more that are in no longer one; the bars of a critical-difference diagram.
-    """
-    ordered = sorted(mean_ranks)
-    found: list[tuple[int, int]] = []
-    for first, rank in enumerate(ordered):
-        last = max(i for i, other in enumerate(ordered) if other - rank <= critical_difference)
-        if last > first and not (found and found[-1][1] >= last):
-            found.append((first, last))
-    return found

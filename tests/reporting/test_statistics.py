@@ -247,12 +247,6 @@ def test_friedman_of_nothing_but_ties() -> None:
     assert found.mean_ranks == (2, 2, 2) and (found.statistic, found.p) == (0, 1)
 
 
-def test_cliques_are_the_longest_stretches() -> None:
-    assert across.cliques([1.0, 1.4, 2.2, 4.0], 1.0) == [(0, 1), (1, 2)]
-    assert across.cliques([1.0, 1.4, 1.9], 1.0) == [(0, 2)]
-    assert across.cliques([1.0, 3.0], 1.0) == []
-
-
 def test_pareto_front() -> None:
     assert budget.pareto([1, 2, 3, 2], [0.7, 0.8, 0.75, 0.8]) == [True, True, False, True]
     assert budget.pareto([1.0], [0.5]) == [True] and budget.pareto([], []) == []
