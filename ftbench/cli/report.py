@@ -42,6 +42,14 @@ def report(
         ),
     ] = "last",
     table: Annotated[list[str] | None, typer.Option(help=TABLE_HELP, rich_help_panel=WHAT)] = None,
+    paper: Annotated[
+        str | None,
+        typer.Option(help="Set published figures beside ours: r3f, hype, minilm.", rich_help_panel=WHAT),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(help="What these runs say of a paper's claim: its number, or all.", rich_help_panel=WHAT),
+    ] = None,
     sort: Annotated[
         str | None, typer.Option(help="Sort rows by a column, such as mean or -mean.", rich_help_panel=WHAT)
     ] = None,
@@ -90,7 +98,7 @@ def report(
         ftbench report --require 'task=rte method=r3f metric>=0.68' --compare baseline --fail-on-regression
     """
     from ftbench.reporting.render import FORMS
-    from ftbench.reporting.study import DEFAULT, REPORTS
+    from ftbench.reporting.reports import DEFAULT, REPORTS, claim_names
 
     form = "json" if json else flags.one_of(form, (*FORMS, "csv-long"), "format")
     flags.one_of(selection, ("last", "best"), "selection")
@@ -99,9 +107,11 @@ def report(
         raise UsageError("--fail-on-regression needs --compare FOLDER")
     named = [flags.one_of(name, (*REPORTS, "all"), "table") for name in flags.flatten(table)]
     names = tuple(REPORTS) if "all" in named or (form == "json" and not named) else tuple(named) or DEFAULT
+    beside = [*([f"paper:{paper}"] if paper else []), *claim_names(flags.flatten(claim))]
+    names = (*beside, *(names if named or not beside else ()))
     skipped: list[str] = []
     records = _read(runs or [Path("runs")], where or [], metric, skipped)
-    short = not named and form in ("rich", "markdown")
+    short = not named and not beside and form in ("rich", "markdown")
     _print(records, flags.flatten(by), names, form, sort, short=short, selection=selection, family=family)
     _write(records, html, figures, skipped, selection=selection, family=family)
     if not (require or compare):
@@ -159,9 +169,10 @@ def _print(
 def _tables(about: dict[str, Any], study: Study, names: Sequence[str], sort: str | None) -> list[Table]:
     from dataclasses import replace
 
+    from ftbench.reporting.reports import make
     from ftbench.reporting.select import sort_rows
 
-    found = [table for name in names if (table := study.table(name))]
+    found = [table for name in names if (table := make(study, name))]
     if about:
         group = ", ".join(f"{key} {'all' if value is None else value}" for key, value in about.items())
         found = [replace(table, title=f"{table.title} ({group})") for table in found]
@@ -196,9 +207,10 @@ def _document(about: dict[str, Any], study: Study, names: Sequence[str]) -> dict
     """``table`` is what ``finetune --json`` calls the table of runs."""
     from ftbench.cli.output import describe
     from ftbench.reporting.flat import as_json
+    from ftbench.reporting.reports import make
     from ftbench.runs.files import plain
 
-    tables = {name: study.table(name) for name in names}
+    tables = {name: make(study, name) for name in names}
     shown = {("table" if n == "runs" else n): as_json(t) if t else None for n, t in tables.items()}
     document: dict[str, Any] = plain({**shown, "runs": [describe(record) for record in study.records]})
     return {"by": about, **document} if about else document
@@ -211,11 +223,12 @@ def _check(
     """Says on stderr what is met and why not, and appends the summary; whether all is met."""
     from ftbench.reporting import gate
     from ftbench.reporting.render import render
+    from ftbench.reporting.reports import make
     from ftbench.reporting.study import Study
 
     study = Study(records, **how)
     verdicts = [gate.require(study, text) for text in require]
-    tables = [study.table("runs"), study.table("differences")]
+    tables = [make(study, "runs"), make(study, "differences")]
     if baseline is not None:
         comparison = gate.against(study, baseline)
         verdicts.append(comparison.verdict())

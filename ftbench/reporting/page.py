@@ -11,7 +11,8 @@ from typing import Any
 
 from ftbench.reporting.charts import charts
 from ftbench.reporting.conclusions import conclusions
-from ftbench.reporting.study import REPORTS, Study
+from ftbench.reporting.reports import REPORTS, make
+from ftbench.reporting.study import Study
 from ftbench.reporting.svg import to_svg
 from ftbench.reporting.words import cell_text, one_line, people_columns, plain
 from ftbench.types import Record, Table
@@ -39,7 +40,7 @@ def to_html(study: Study, *, skipped: Sequence[str] = (), more: Sequence[Table] 
 
     assert set(TABLES) == set(REPORTS)
     template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html").read_text("utf-8"))
-    tables = [*more, *(table for name in TABLES if (table := study.table(name)) and table.rows)]
+    tables = [*more, *(table for name in TABLES if (table := make(study, name)) and table.rows)]
     pictures = [{"title": c.title, "note": c.note, "svg": Markup(to_svg(c))} for c in charts(study)]
     commands, places = origins(study.records)
     return template.render(

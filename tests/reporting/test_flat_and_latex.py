@@ -13,7 +13,8 @@ import pytest
 from ftbench.reporting.flat import LONG, long_csv
 from ftbench.reporting.latex import escape, to_latex
 from ftbench.reporting.render import render
-from ftbench.reporting.study import REPORTS, Study
+from ftbench.reporting.reports import REPORTS, make
+from ftbench.reporting.study import Study
 from ftbench.types import Column, MethodSpec, Table
 from tests.reporting.conftest import R3F, REFS, arms, references, row, run
 
@@ -49,7 +50,7 @@ def test_long_form_keeps_runs_without_a_score_and_references() -> None:
 def test_no_cell_is_a_formula(name: str) -> None:
     (found,) = long_rows(run(0.7, task=name, data=name))
     assert found["task"] == f"'{name}" == found["data"]
-    shown = next(csv.DictReader(io.StringIO(render(Study([run(0.7, task=name)]).table("arms"), "csv"))))  # type: ignore[arg-type]
+    shown = next(csv.DictReader(io.StringIO(render(make(Study([run(0.7, task=name)]), "arms"), "csv"))))  # type: ignore[arg-type]
     assert shown["task"] == f"'{name}"
 
 
@@ -67,9 +68,9 @@ def test_latex_escapes_what_it_would_run() -> None:
 
 def test_latex_marks_the_best_and_what_is_near() -> None:
     records = [*arms([0.70, 0.72, 0.71, 0.73], [0.71, 0.72, 0.73, 0.72]), references(scores=REFS)]
-    text = to_latex(Study(records).table("arms"))  # type: ignore[arg-type]
+    text = to_latex(make(Study(records), "arms"))  # type: ignore[arg-type]
     assert r"\textbf{0.720}" in text and r"\underline{0.715}" in text and r"\toprule" in text
-    assert r"\emph{linear}" in to_latex(Study(records).table("runs"))  # type: ignore[arg-type]
+    assert r"\emph{linear}" in to_latex(make(Study(records), "runs"))  # type: ignore[arg-type]
 
 
 def test_latex_has_minus_signs_and_breaks_between_tasks() -> None:
@@ -82,7 +83,7 @@ def test_latex_has_minus_signs_and_breaks_between_tasks() -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     nasty = [run(0.7, s, (MethodSpec("r3f", 1, {"eps": 1e-5, "noise": "a_b&%"}),), task="t_1 & {#}") for s in range(3)]
     study = Study([*arms([0.70, 0.72, 0.74], [0.73, 0.75, 0.78]), *nasty, references(scores=REFS)])
-    tables = [to_latex(found) for name in REPORTS if (found := study.table(name))]
+    tables = [to_latex(found) for name in REPORTS if (found := make(study, name))]
     head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
     (tmp_path / "t.tex").write_text(head + "\n".join(tables) + r"\end{document}")
     found = subprocess.run(
@@ -94,4 +95,4 @@ def test_latex_compiles(tmp_path: Path) -> None:
     if "booktabs.sty' not found" in found.stdout:
         pytest.skip("booktabs is not installed")
     assert found.returncode == 0, found.stdout[-2000:]
-    assert row(study.table("runs"), "linear")["n"] == 1
+    assert row(make(study, "runs"), "linear")["n"] == 1

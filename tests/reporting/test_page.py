@@ -176,7 +176,7 @@ def test_origins_count_commands_and_environments(tmp_path: Path) -> None:
 
 
 def test_pages_need_no_torch(tmp_path: Path) -> None:
-    code = "import sys, ftbench.reporting.page, ftbench.reporting.figures as f; print(*{'torch', 'scipy'} & set(sys.modules))"
+    code = "import sys, ftbench.reporting.page, ftbench.reporting.figures; print(*{'torch', 'scipy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == done.stderr.strip() == ""
 

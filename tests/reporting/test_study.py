@@ -11,7 +11,8 @@ import pytest
 
 from ftbench.reporting.costs import seconds_to_best
 from ftbench.reporting.render import FORMS, render
-from ftbench.reporting.study import DEFAULT, REPORTS, Study
+from ftbench.reporting.reports import DEFAULT, REPORTS, make
+from ftbench.reporting.study import Study
 from ftbench.types import Cost, MethodSpec, Record, Table
 from tests.reporting.conftest import R3F, REFS, arms, references, row, run, study_on_disk
 
@@ -31,7 +32,7 @@ def over_tasks(n: int, **more: Any) -> list[Record]:
 
 
 def table(records: list[Record], name: str) -> Table:
-    found = Study(records).table(name)
+    found = make(Study(records), name)
     assert found is not None
     return found
 
@@ -39,7 +40,7 @@ def table(records: list[Record], name: str) -> Table:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_table_has_every_form(tmp_path: Path, form: str) -> None:
     study = Study([*over_tasks(5), *study_on_disk(tmp_path, task="own", data="own")])
-    shown = {name: render(found, form) for name in REPORTS if (found := study.table(name))}
+    shown = {name: render(found, form) for name in REPORTS if (found := make(study, name))}
     assert set(shown) == {*REPORTS} - {"sensitivity", "spread", "scores"}
     assert all("r3f" in text for text in shown.values())
 
@@ -52,7 +53,7 @@ def test_every_table_has_every_form(tmp_path: Path, form: str) -> None:
     ids=["none", "one run", "one failed", "not finite", "references", "one seed", "a method that failed everywhere"],
 )  # fmt: skip
 def test_hardly_any_runs_are_no_error(name: str, records: list[Record], recwarn: pytest.WarningsRecorder) -> None:
-    found = Study(records).table(name)
+    found = make(Study(records), name)
     assert found is None or all(render(found, form) for form in FORMS)
     assert not recwarn.list
 
@@ -64,8 +65,8 @@ def test_the_default_is_known() -> None:
 def test_a_table_does_not_depend_on_which_others_are_made(tmp_path: Path) -> None:
     records = study_on_disk(tmp_path)
     first, second = Study(records), Study(records)
-    second.table("tests")
-    assert first.table("arms") == second.table("arms") and first.table("differences") == second.table("differences")
+    make(second, "tests")
+    assert make(first, "arms") == make(second, "arms") and make(first, "differences") == make(second, "differences")
 
 
 # ------------------------------------------------------------------------------------------------ arms
@@ -118,7 +119,7 @@ def test_across_tasks() -> None:
 def test_few_tasks_are_not_ranked_by_a_test() -> None:
     found = table(over_tasks(4), "across")
     assert not any("Friedman" in note for note in found.notes) and any("fewer than 5 tasks" in n for n in found.notes)
-    assert Study(over_tasks(1)).table("across") is None
+    assert make(Study(over_tasks(1)), "across") is None
 
 
 def test_several_recipes_of_one_task_are_refused_with_the_reason() -> None:
