@@ -1,10 +1,10 @@
-"""Pictures as data: what is drawn, not how. ``svg`` draws them for the page, ``figures`` for papers."""
+"""Which pictures a study gives: runs, differences, tasks together, cost, settings, tries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ftbench.reporting.budget import pareto
 from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, Cell, Group, by_rows, described, to_cells, varying
 from ftbench.reporting.costs import families, mean_of
 from ftbench.reporting.differences import Difference
+from ftbench.reporting.marks import Chart, Mark
 from ftbench.reporting.overall import FEWEST_RANKED, Block, blocks
 from ftbench.reporting.stats import t_interval
 from ftbench.reporting.study import Study
@@ -21,40 +22,6 @@ from ftbench.reporting.study import Study
 MOST = 24
 #: lines in one chart; more could not be told apart
 MOST_LINES = 8
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Something drawn. ``tone`` picks colour, shape and dashes; what shares a tone belongs together.
-
-    kind:  points at (x, y); a line through them; bars from ``low`` to ``high`` at y (thin ones for what is beside
-           the point); a rule, upright at each x
-    names: what the pointer shows of each point
-    """
-
-    kind: Literal["points", "line", "bars", "thin bars", "rule"]
-    x: tuple[float, ...]
-    y: tuple[float, ...] = ()
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    label: str = ""
-    tone: int = 0
-    faint: bool = False
-    names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One picture. With ``categories`` y is their place, the first one on top; ``log`` is of x."""
-
-    name: str
-    title: str
-    x: str
-    y: str
-    marks: tuple[Mark, ...]
-    categories: tuple[str, ...] = ()
-    log: bool = False
-    note: str = ""
 
 
 def charts(study: Study) -> list[Chart]:

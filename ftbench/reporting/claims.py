@@ -25,6 +25,7 @@ class Claim:
     kind: str
     seeds: int
     supported_if: str
+    contradicted_if: str = ""
     needs: str = ""
     better: tuple[str, ...] = ()
     than: tuple[str, ...] = ()
@@ -66,8 +67,9 @@ def finding_table(finding: Finding) -> Table:
     )
     notes = (
         f"{finding.verdict.upper()}: {finding.why}.{about}",
-        f"Claimed by {claim.source}. Supported if {claim.supported_if}; contradicted if an interval lies wholly on the "
-        f"other side, or within {100 * MARGIN:g} points of 0; at least {claim.seeds} pairs of seeds for either.",
+        f"Claimed by {claim.source}. Supported if {claim.supported_if}"
+        + (f"; contradicted if {claim.contradicted_if}" if claim.contradicted_if else "")
+        + (f"; at least {claim.seeds} pairs of seeds for either." if claim.seeds else "."),
     )
     return Table(f"Claim {claim.number}: {claim.text}", setting_columns(keys) + COLUMNS, finding.rows, notes)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftbench.errors import StoreError, explain
-from ftbench.reporting.charts import Chart, Mark
+from ftbench.reporting.marks import Chart, Mark
 from ftbench.reporting.svg import scale
 
 if TYPE_CHECKING:

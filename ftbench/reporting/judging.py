@@ -71,7 +71,7 @@ def _together(says: Sequence[str], found: Sequence[Difference], claim: Claim) ->
     if CONTRADICTED in says:
         return CONTRADICTED, f"{says.count(CONTRADICTED)} of {n} comparisons contradict it"
     if all(one == SUPPORTED for one in says):
-        return SUPPORTED, f"all {n} comparisons support it"
+        return SUPPORTED, f"{n} of {n} comparisons support it"
     few = sum(len(d.a) < claim.seeds for d in found)
     why = f"{few} of {n} comparisons have fewer than {claim.seeds} pairs of seeds" if few else "intervals hold both"
     return UNDECIDED, f"{says.count(SUPPORTED)} of {n} comparisons support it; {why}"

@@ -78,6 +78,7 @@ def paper_table(records: Sequence[Record], paper: str, *, selection: str = "last
     arms, _ = to_cells(unique(records), selection)
     tasks = {cell.spec.task for cell in arms}
     figures = [figure for figure in every if figure.paper == paper and figure.task in tasks]
+    figures.sort(key=lambda figure: (figure.task, figure.model, figure.statistic))
     rows = tuple(_row(figure, arms) for figure in figures)
     sources = dict.fromkeys(f"{f.source}; {f.split}. {f.note}" for f in figures)
     missing = "" if figures else f"The paper has no figure for {', '.join(sorted(tasks)) or 'no task'}."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from ftbench.reporting.charts import Chart, Mark
+from ftbench.reporting.marks import Chart, Mark
 
 TONES = 9
 DASHES = ("", "", "6 3", "2 2", "8 3 2 3", "4 4", "10 4", "1 3", "6 2 1 2")

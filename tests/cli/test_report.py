@@ -135,3 +135,23 @@ def test_what_cannot_be_read_is_named(report: Report) -> None:
     path.write_text("{")
     said = report()
     assert said.code == 0 and f"skipped {path}: " in said.err
+
+
+def test_claims_and_papers_are_asked_for(report: Report) -> None:
+    said = report("--claim", "3,1")
+    assert said.code == 0 and said.out.index("Claim 3") < said.out.index("Claim 1") and "Validation" not in said.out
+    assert "UNDECIDED" in said.out
+    document = json.loads(report("--claim", "all", "--paper", "r3f", "--json").out)
+    assert {"paper:r3f", "claim:1", "claim:12"} <= set(document)
+    both = report("--claim", "4", "--table", "arms")
+    assert "Claim 4" in both.out and "Arms, last weights" in both.out
+    assert report("--claim", "99").code == report("--paper", "bert").code == 2
+
+
+def test_page_and_pictures_are_written(report: Report) -> None:
+    said = report("--html", "page.html", "--figures", "figures")
+    assert said.code == 0 and "wrote page.html" in said.err
+    assert Path("page.html").read_text().startswith("<!DOCTYPE html>")
+    assert {path.suffix for path in Path("figures").iterdir()} == {".pdf", ".png"}
+    assert report("--html", "nowhere/page.html").code == 1
+    assert "In short:" in said.out and "- rte: std accuracy 0.720 over 3 runs" in said.out

@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 import pytest
 
 from ftbench.errors import StoreError
-from ftbench.reporting.charts import Chart, Mark, charts
+from ftbench.reporting.charts import charts
 from ftbench.reporting.conclusions import as_lines, conclusions
 from ftbench.reporting.figures import write_figures
+from ftbench.reporting.marks import Chart, Mark
 from ftbench.reporting.page import origins, to_html
 from ftbench.reporting.study import Study
 from ftbench.reporting.svg import scale, to_svg
