@@ -58,7 +58,7 @@ def test_claim_names() -> None:
 def test_superiority_is_supported_by_every_task() -> None:
     better = [*arm("std", line(0.70)), *arm("r3f", line(0.75))]
     found = judge(Study(better), "1")
-    assert (found.verdict, found.why) == ("supported", "all 1 comparisons support it")
+    assert (found.verdict, found.why) == ("supported", "1 of 1 comparisons support it")
     worse = [*arm("std", line(0.70), task="cola", data="d2"), *arm("r3f", line(0.65), task="cola", data="d2")]
     mixed = judge(Study([*better, *worse]), "1")
     assert mixed.verdict == "contradicted" and [row["verdict"] for row in mixed.rows] == ["contradicted", "supported"]
@@ -85,7 +85,7 @@ def test_the_table_names_model_and_sizes() -> None:
         *arm("r3f", line(0.75), model="minilm", train_size=500),
     ]
     table = make(Study(records), "claim:1")
-    assert table and table.notes[0].startswith("SUPPORTED: all 1 comparisons")
+    assert table and table.notes[0].startswith("SUPPORTED: 1 of 1 comparisons")
     assert "On minilm, rte with 500 rows: nothing is said of others." in table.notes[0]
     assert table.rows[0]["than"] == "std" and table.rows[0]["difference"] == pytest.approx(0.05)
 
