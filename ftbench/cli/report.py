@@ -105,6 +105,8 @@ def report(
     flags.one_of(family, ("task", "all", "none"), "family")
     if fail_on_regression and compare is None:
         raise UsageError("--fail-on-regression needs --compare FOLDER")
+    if by and form == "csv":
+        raise UsageError("--format csv is one table: give --where instead of --by, or --format csv-long or json")
     named = [flags.one_of(name, (*REPORTS, "all"), "table") for name in flags.flatten(table)]
     names = tuple(REPORTS) if "all" in named or (form == "json" and not named) else tuple(named) or DEFAULT
     beside = [*([f"paper:{paper}"] if paper else []), *claim_names(flags.flatten(claim))]
@@ -161,6 +163,9 @@ def _print(
         print(jsonlib.dumps(documents[0] if not by else {"groups": documents}, indent=2, allow_nan=False))
         return
     tables = [table for about, study in studies for table in _tables(about, study, names, sort)]
+    if not tables:
+        print(f"these runs give no table of {', '.join(names)}", file=sys.stderr)
+        return
     _print_tables(tables[:1] if form == "csv" and not by else tables, form)
     if short and records:
         print("\nIn short:\n" + "\n".join(line for _, study in studies for line in as_lines(conclusions(study))))

@@ -234,7 +234,9 @@ def setting_columns(keys: Iterable[str]) -> tuple[Column, ...]:
 
 def described(cell: Cell, keys: Iterable[str]) -> str:
     """``rte, lr 1e-05, steps 100``: the task, then the settings ``keys`` of the cell."""
-    return ", ".join([cell.spec.task, *(f"{LABELS[key]} {cell.setting(key)}" for key in keys)])
+    values = ((LABELS[key], cell.setting(key)) for key in keys)
+    shown = (f"{label} {value:g}" if isinstance(value, float) else f"{label} {value}" for label, value in values)
+    return ", ".join([cell.spec.task, *shown])
 
 
 def varying(cells: list[Cell]) -> list[str]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from ftbench.reporting import agreement, stats
 from ftbench.reporting.cells import Cell, by_rows, setting_columns, to_cells, unique, varying
-from ftbench.reporting.costs import mean_of
 from ftbench.reporting.predictions import read_columns
 from ftbench.types import Column, Record, Table
 
@@ -53,7 +52,8 @@ def _row(cell: Cell) -> dict[str, Any]:
         "sd": statistics.stdev(scores) if len(scores) > 1 else None,
     }  # fmt: skip
     for name in ("ece", "brier"):
-        row[name] = mean_of([record.result.score(name, cell.selection) or 0.0 for record in cell.ok])
+        found = [score for record in cell.ok if (score := record.result.score(name, cell.selection)) is not None]
+        row[name] = statistics.fmean(found) if found else None
     return row | (_agreement(cell) if cell.selection == "last" else {})
 
 

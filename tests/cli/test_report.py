@@ -98,7 +98,7 @@ def test_where_by_metric_and_sort(report: Report) -> None:
     [(("--where", "tsak=rte"), "Did you mean 'task'"), (("--by", "method"), "setting of --by"),
      (("--metric", "acuracy"), "Did you mean 'accuracy'"), (("--sort", "meen"), "Did you mean 'mean'"),
      (("--table", "difference"), "Did you mean 'differences'"), (("--family", "tasks"), "Did you mean 'task'"),
-     (("--fail-on-regression",), "--compare"), (("--require", "task=rte"), "demands nothing"),
+     (("--by", "task", "--format", "csv"), "--where"), (("--fail-on-regression",), "--compare"), (("--require", "task=rte"), "demands nothing"),
      (("--compare", "nowhere"), "no folder 'nowhere'"), (("runs", "nowhere"), "no folder 'nowhere'")],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip
@@ -128,6 +128,11 @@ def test_a_baseline(report: Report) -> None:
     said = report("now", "--compare", "before", "--fail-on-regression")
     assert said.code == 1 and said.err.startswith("regression: rte r3f")
     assert report("now", "--compare", "before").code == 0, "only told"
+
+
+def test_a_table_that_the_runs_do_not_give_is_said(report: Report) -> None:
+    said = report("--where", "task=mrpc", "--table", "differences")
+    assert (said.code, said.out) == (0, "") and "these runs give no table of differences" in said.err
 
 
 def test_what_cannot_be_read_is_named(report: Report) -> None:

@@ -96,3 +96,18 @@ def test_latex_compiles(tmp_path: Path) -> None:
         pytest.skip("booktabs is not installed")
     assert found.returncode == 0, found.stdout[-2000:]
     assert row(make(study, "runs"), "linear")["n"] == 1
+
+
+def test_every_column_is_documented(tmp_path: Path) -> None:
+    """``docs/statistics.md`` promises that names are stable."""
+    import re
+
+    from ftbench.reporting.cells import SETTINGS
+    from tests.reporting.test_page import study
+
+    text = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text()
+    said = set(re.findall(r"`([a-z_0-9]+)`", text))
+    asked = study(tmp_path)
+    tables = [make(asked, name) for name in (*REPORTS, "paper:r3f", "claim:1")]
+    keys = {column.key for table in tables if table for column in table.columns}
+    assert (keys | {*LONG} | {*SETTINGS}) - said - {"accuracy", "f1"} == set()
