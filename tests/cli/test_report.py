@@ -98,7 +98,8 @@ def test_where_by_metric_and_sort(report: Report) -> None:
     [(("--where", "tsak=rte"), "Did you mean 'task'"), (("--by", "method"), "setting of --by"),
      (("--metric", "acuracy"), "Did you mean 'accuracy'"), (("--sort", "meen"), "Did you mean 'mean'"),
      (("--table", "difference"), "Did you mean 'differences'"), (("--family", "tasks"), "Did you mean 'task'"),
-     (("--by", "task", "--format", "csv"), "--where"), (("--fail-on-regression",), "--compare"), (("--require", "task=rte"), "demands nothing"),
+     (("--by", "task", "--format", "csv"), "--where"),
+     (("--fail-on-regression",), "--compare"), (("--require", "task=rte"), "demands nothing"),
      (("--compare", "nowhere"), "no folder 'nowhere'"), (("runs", "nowhere"), "no folder 'nowhere'")],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip

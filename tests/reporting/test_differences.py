@@ -143,3 +143,16 @@ def test_detectable_is_printed_with_its_meaning() -> None:
     shown = row(table, "r3f")
     assert table and 0.01 < shown["detectable"] < 0.2
     assert any("four times in five" in note for note in table.notes)
+
+
+def test_the_verdict_is_the_corrected_one() -> None:
+    """One of six comparisons has p = 0.02 by itself: not enough after Holm."""
+    std = [0.70, 0.72, 0.71, 0.73, 0.70]
+    better = [x + d for x, d in zip(std, (0.01, 0.03, 0.01, 0.04, 0.02), strict=True)]
+    others = [run(x + 0.001 * (-1) ** i, i, (MethodSpec(n),)) for n in "abcde" for i, x in enumerate(std)]
+    alone = only(arms(std, better))
+    assert alone.headline and 0.01 < alone.headline.p < 0.05 and alone.verdict == "better"
+    found = {d.cell.method: d for d in compare([*arms(std, better), *others], Kept())}
+    assert found["r3f"].headline == alone.headline and found["r3f"].verdict == "undecided"
+    uncorrected = compare([*arms(std, better), *others], Kept(), family="none")
+    assert [d.verdict for d in uncorrected if d.cell.method == "r3f"] == ["better"]
