@@ -175,8 +175,9 @@ def _print(
         print(f"these runs give no table of {', '.join(names)}", file=sys.stderr)
         return
     _print_tables(tables[:1] if form == "csv" and not by else tables, form)
-    if short and records:
-        print("\nIn short:\n" + "\n".join(line for _, study in studies for line in as_lines(conclusions(study))))
+    lines = [line for _, study in studies for line in as_lines(conclusions(study))] if short else []
+    if lines:
+        print("\nIn short:\n" + "\n".join(lines))
 
 
 def _tables(about: dict[str, Any], study: Study, names: Sequence[str], form: str) -> list[Table]:

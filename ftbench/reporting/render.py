@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 #: left out of narrow tables
 _WIDE_ONLY = ("memory", "seconds")
 _WIDE = 120
-#: another value, other rows: these are set apart by a blank line
-_ROWS = ("task", *ROW_AXES, "data", "weights", "task_revision")
+#: another value, other rows: these are set apart by a blank line (but for encoders, which probes set side by side)
+_ROWS = ("task", *(key for key in ROW_AXES if key != "encoder"), "data", "weights", "task_revision")
 _NARROWEST = 100  # of a text that does not go to a terminal
 _FOLD = 16  # names are folded to this width, not further
 
