@@ -119,8 +119,8 @@ def report(
     records, searches = _read(runs or [Path("runs")], where or [], metric, skipped)
     how: dict[str, Any] = {"searches": searches, "selection": selection, "family": family}
     short = not named and not beside and form in ("rich", "markdown")
-    _print(records, flags.flatten(by), names, form, sort, short=short, **how)
     _write(records, html, figures, skipped, **how)
+    _print(records, flags.flatten(by), names, form, sort, short=short, **how)
     if not (require or compare):
         return
     baseline = _read([compare], where or [], metric, skipped)[0] if compare else None
