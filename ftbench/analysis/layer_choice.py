@@ -6,7 +6,8 @@ floor     the labels tell no more than shuffled ones. nu / floor of each layer i
           of all layers under each permutation, so that many layers do not make a signal; fewer than 1 in 20
           permutations may reach it. Needs 19 permutations. l* itself must pass, else it wins by its geometry alone
 flat      the largest nu is less than 1.1 times the smallest: any layer does
-open      the bootstrap does not decide: the middle 95 % of the resamples' l* span more than half of the layers.
+open      the bootstrap does not decide: the middle 95 % of the resamples' l* span more than half of the layers, or
+          more than three and more than a quarter of them.
           Resampling lowers nu, most where the floor is low, so each layer's resamples are first scaled to have
           its nu as their geometric mean: what is left is the spread
 divided   argmin nu and argmin nu / floor lie more than one layer apart: what wins depends on how isotropic layers are
@@ -28,7 +29,6 @@ from ftbench.analysis.variability import Variability
 Verdict = Literal["recommended", "floor", "flat", "open", "divided"]
 ALPHA = 0.05
 FLAT = 1.1
-SPAN = 0.5
 NEAR = 1
 
 
@@ -112,7 +112,7 @@ def _verdict(nu: Array, p_values: Array, best: int, best_ratio: int, low: int, h
         )
     if nu.max() < FLAT * nu.min():
         return "flat", f"the curve is flat: the highest nu is {nu.max() / nu.min():.2f} times the lowest"
-    if high - low + 1 > SPAN * layers:
+    if high - low + 1 > min(layers / 2, max(3, layers / 4)):
         return "open", f"the choice is open: the middle 95 % of the resamples choose layers {low + 1} to {high + 1}"
     if abs(best - best_ratio) > NEAR:
         return "divided", (

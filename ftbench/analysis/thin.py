@@ -58,13 +58,14 @@ def thin(hidden: Array, classes: Classes, weighting: str = "class") -> Thin:
     total, square = np.zeros((c, width)), 0.0
     for where, x in classes.chunks(hidden):
         total += sums(classes.ids[None, where], np.ones((1, len(x))), x, c)[0]
-        square += float((x**2).sum())
+        square += float(np.vdot(x, x))
     means, shares = total / classes.counts[:, None], classes.shares(weighting)
     a = (means - shares @ means) / np.sqrt(c)
     directions, singular, rank = fractions(a, np.sqrt(square / len(classes.rows)))
     spread, weights = np.zeros(len(directions)), (shares / classes.counts)[classes.ids]
+    centres = means @ directions.T
     for where, x in classes.chunks(hidden):
-        spread += weights[where] @ ((x - means[classes.ids[where]]) @ directions.T) ** 2
+        spread += weights[where] @ (x @ directions.T - centres[classes.ids[where]]) ** 2
     return Thin.of(spread, singular, rank, c)
 
 

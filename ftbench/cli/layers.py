@@ -32,7 +32,7 @@ def run_layers(
     Raises what ``Grid.run`` raises, and UsageError for a figure of an unknown form.
     """
     if figure is not None:
-        from ftbench.reporting.layer_figure import check_name
+        from ftbench.reporting.pictures import check_name
 
         check_name(figure)
     request, _ = to_request(ask)

@@ -107,6 +107,10 @@ def probe(
         bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.", rich_help_panel=OUTPUT)
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Draw the probes into this file: .png, .pdf or .svg.", rich_help_panel=OUTPUT),
+    ] = None,
     json: flags.Json = False,
 ) -> None:
     """Measure what fine-tuning leaves of an encoder: how far has it collapsed?
@@ -164,7 +168,7 @@ def probe(
     )
     failed = run_probes(
         ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed, quiet=quiet,
-        as_json=json,
+        as_json=json, figure=figure,
     )  # fmt: skip
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)

@@ -15,6 +15,8 @@ from ftbench.cli.study import attended
 from ftbench.errors import UsageError
 from ftbench.lookup import find
 from ftbench.models.locate import Checkpoint, locate
+from ftbench.reporting.pictures import check_name
+from ftbench.reporting.probe_figure import draw_probes
 from ftbench.reporting.probes import between_table, probe_tables
 from ftbench.reporting.render import render
 from ftbench.runs import protocols
@@ -66,8 +68,11 @@ def run_probes(
     retry_failed: bool,
     quiet: bool,
     as_json: bool,
+    figure: Path | None = None,
 ) -> int:
     """Does the protocol and prints its tables. Returns how many runs failed. Raises what ``Grid.run`` raises."""
+    if figure is not None:
+        check_name(figure)
     names = chain_of(ask)
     models = [locate(name, ask.revision) for name in ask.models]
     given = [_given(name, models) for name in ask.encoders]
@@ -96,7 +101,10 @@ def run_probes(
     with attended(Store(output_dir), loaded.values(), checkpoints, options, quiet=quiet) as grid:
         grid.parents = [one for one in given if isinstance(one, Record)]
         grid.run(stages)
-    _print(grid.records, as_json=as_json)
+    probes = [record for record in grid.records if record.result.spec.kind == "probe"]
+    if figure is not None:
+        draw_probes(probes, figure)
+    _print(probes, grid.records, as_json=as_json)
     if not quiet:
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
     return sum(record.result.status == "failed" for record in grid.records)
@@ -188,7 +196,13 @@ def _given(name: str, models: Sequence[Checkpoint]) -> Checkpoint | Record:
         raise UsageError("--encoder is compared with one --model, the checkpoint that it was tuned from")
     folder = Path(name).expanduser()
     if not (folder / "result.json").is_file():
-        return locate(name)
+        found = locate(name)
+        if found.width != models[0].width:
+            raise UsageError(
+                f"--encoder {name} has width {found.width}, --model {models[0].name} {models[0].width}: probes and "
+                "metrics depend on the width. Name a --model of the same width, the one that it was tuned from"
+            )
+        return found
     try:
         record = read(folder)
     except (ValueError, OSError) as error:
@@ -211,8 +225,7 @@ def _given(name: str, models: Sequence[Checkpoint]) -> Checkpoint | Record:
     return record
 
 
-def _print(records: Sequence[Record], *, as_json: bool) -> None:
-    probes = [record for record in records if record.result.spec.kind == "probe"]
+def _print(probes: Sequence[Record], records: Sequence[Record], *, as_json: bool) -> None:
     tables = {**probe_tables(probes), "between": between_table(probes, between_seeds)}
     if as_json:
         shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}

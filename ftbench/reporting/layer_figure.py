@@ -7,31 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftbench.errors import StoreError, UsageError, explain
+from ftbench.errors import UsageError
+from ftbench.reporting.pictures import BLUE, GREEN, GREY, ORANGE, write
 from ftbench.types import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUFFIXES = (".png", ".pdf", ".svg")
 MOST = 8
 CAPTION = (
     "Line: lowest nu (dashed: not recommended). Bars: share of resamples that choose a layer; band: their middle 95 %."
 )
-#: Okabe and Ito's palette, told apart by colour-blind eyes too
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
 #: measure -> label of its axis, colour, marker
 ROWS = {
     "nu": ("nu (lower: better)", BLUE, "o"),
     "ratio": ("nu / nu of shuffled labels", ORANGE, "s"),
     "probe": ("score of the linear probe", GREEN, "^"),
 }
-
-
-def check_name(path: Path) -> None:
-    """Raises UsageError for a file name that says no known form of picture."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--figure '{path}': expected a name that ends in {', '.join(SUFFIXES)}")
 
 
 def draw_layers(results: Sequence[Result], path: Path) -> None:
@@ -57,10 +49,7 @@ def draw_layers(results: Sequence[Result], path: Path) -> None:
         grid[0][column].set_title(_title(result), fontsize=9)
         grid[-1][column].set_xlabel("layer", fontsize=8)
     figure.text(0.01, -0.02, CAPTION, fontsize=7, va="top")
-    try:
-        figure.savefig(path, dpi=160, bbox_inches="tight")
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {explain(error)}") from error
+    write(figure, path)
 
 
 def _draw(axes: Axes, result: Result, name: str) -> None:

@@ -64,6 +64,16 @@ def test_resamples_that_disagree_leave_it_open() -> None:
     assert choice.shares.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("layers", "span", "verdict"), [(2, 2, "open"), (6, 3, "recommended"), (6, 4, "open"),
+    (12, 4, "open"), (24, 6, "recommended"), (24, 7, "open")])  # fmt: skip
+def test_how_far_resamples_may_spread_depends_on_the_depth(layers: int, span: int, verdict: str) -> None:
+    found = curve([1.0] + [2.0] * (layers - 1), noise=1e-9)
+    found.resampled[:] = found.nu[:, None]
+    found.resampled[span - 1, :20] = 1e-6  # a tenth of the resamples choose that layer
+    found.resampled[:] *= (found.nu / np.exp(np.log(found.resampled).mean(1)))[:, None]
+    assert choose(found).verdict == verdict
+
+
 def test_two_rules_that_disagree_are_told() -> None:
     choice = choose(curve([1, 2, 3, 1.2], floor=[4, 10, 10, 10]))
     assert choice.verdict == "divided" and (choice.best, choice.best_ratio) == (1, 4)

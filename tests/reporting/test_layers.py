@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ftbench.errors import StoreError, UsageError
-from ftbench.reporting.layer_figure import check_name, draw_layers
+from ftbench.reporting.layer_figure import draw_layers
 from ftbench.reporting.layers import layer_tables, layers_table, subsets_table
+from ftbench.reporting.pictures import check_name
 from ftbench.reporting.render import render
 from ftbench.types import Cost, Record, Result, RunSpec
 
