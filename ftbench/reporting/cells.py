@@ -19,7 +19,8 @@ from ftbench.types import MethodSpec, Record, RunSpec, Search
 
 #: fields of RunSpec that a user sets; a column each where they vary. The first ones decide the rows.
 ROW_AXES = {
-    "model": "model", "encoder": "tuned on", "train_size": "train", "imbalance": "imbal.", "label_noise": "noise", "select_on": "select",
+    "model": "model", "encoder": "tuned on",
+    "train_size": "train", "imbalance": "imbal.", "label_noise": "noise", "select_on": "select",
     "limit": "limit", "max_length": "length",
 }  # fmt: skip
 RECIPE_AXES = {
@@ -35,7 +36,9 @@ VERSIONS = {
 #: columns that name what a row is about, before its method
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
-TEXTS = frozenset({"task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", *VERSIONS})
+TEXTS = frozenset(
+    {"task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", *VERSIONS}
+)
 REFERENCES = ("majority", "mean", "cosine", "linear")
 
 NOT_LEARNED = "std did not learn this"
