@@ -39,7 +39,7 @@ MAY = {
     "models": {"types", "lookup", "errors"},
     "tasks": {"metrics", "types", "lookup", "errors"},
     "metrics": {"types", "lookup", "errors"},
-    "reporting": {"types", "lookup", "runs.store", "errors"},
+    "reporting": {"metrics", "types", "lookup", "runs.store", "errors"},
     "types": {"errors"},
     "lookup": {"errors"},
     "errors": set(),

@@ -27,7 +27,6 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print the table and the runs as JSON on stdout.", rich_help_panel="Runs and output"),
 ]
-Form = Annotated[str, typer.Option("--format", help="rich, csv, markdown or json.")]
 
 
 def parse_seeds(text: str, flag: str) -> list[int]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ftbench.reporting.cells import unique
+from ftbench.reporting.flat import as_json
 from ftbench.reporting.layers import layer_tables, layers_table, subsets_table
+from ftbench.reporting.probes import probe_tables
 from ftbench.reporting.render import render
 from ftbench.reporting.scores import scores_table
-from ftbench.reporting.searches import reported, search_table
+from ftbench.reporting.searches import search_table
 from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
 from ftbench.reporting.variance import variance_table
 from ftbench.runs.files import plain
 from ftbench.types import Data, Record, Search, Table
+
+#: names of ``further_tables``; ``collapse`` is hundreds of rows, for scripts
+FURTHER = ("search", "layers", "subsets", "probe", "probe_layers", "collapse")
 
 
 def print_records(
@@ -23,40 +29,58 @@ def print_records(
 ) -> None:
     """The tables of the records; ``json`` adds each run with all its scores and each search with all its trials,
     ``csv`` has the first table only."""
-    layers = [r for r in records if r.result.spec.kind == "variability"]
-    runs = [r for r in records if r.result.spec.kind != "variability"]
-    shown_runs = reported(runs)
+    runs = unique(records, searches)
+    table = runs_table(runs, selection=selection) if runs or not runs.apart else None
+    further = further_tables(runs.apart, searches, form)
+    others = {
+        "scores": scores_table(runs, selection=selection),
+        "sensitivity": sensitivity_table(runs, selection=selection),
+        "spread": variance_table(runs, selection=selection),
+    }
     tables = {
-        "table": runs_table(runs, searches, selection=selection) if runs or not layers else None,
-        "search": search_table(searches),
-        "scores": scores_table(shown_runs, selection=selection),
-        "sensitivity": sensitivity_table(shown_runs, selection=selection),
-        "spread": variance_table(shown_runs, selection=selection),
-        **_of_layers([record for record in layers if record.result.status == "ok"], form),
+        "table": [table] if table else [],
+        "search": further.pop("search"),
+        **{name: [other] if other else [] for name, other in others.items()},
+        **further,
     }
     if form == "json":
-        shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}
         lists = {"runs": [describe(r) for r in records], "searches": [describe_search(s) for s in searches]}
-        print(json.dumps(plain({**shown, **lists}), indent=2, allow_nan=False))
+        print(json.dumps(plain({**as_documents(tables), **lists}), indent=2, allow_nan=False))
         return
-    wanted = [table for table in tables.values() if table][: 1 if form == "csv" else None]
+    wanted = [table for some in tables.values() for table in some][: 1 if form == "csv" else None]
     print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))
 
 
-def _of_layers(records: Sequence[Record], form: str) -> dict[str, Table | None]:
-    """Measures by layer: one long table for scripts; for people tables for each run, but one for all subsets."""
-    if not records:
-        return {}
-    from ftbench.runs.variability import compare_subsets
+def further_tables(records: Sequence[Record], searches: Sequence[Search], form: str) -> dict[str, list[Table]]:
+    """By the names of ``FURTHER``, what is no score of fine-tuning: searches, and runs of other kinds.
 
-    subsets = compare_subsets(records)
-    if form in ("csv", "json"):
-        tables: dict[str, Table | None] = {"layers": layers_table(records)}
-    else:
+    Scripts' forms have one long table of all layers; people's have tables for each run, but one for all subsets.
+    """
+    scripts = form in ("csv", "csv-long", "json")
+    measured = [r for r in records if r.result.spec.kind == "variability" and r.result.status == "ok"]
+    probes = [record for record in records if record.result.spec.kind == "probe"]
+    search = search_table(searches)
+    tables: dict[str, list[Table]] = {"search": [search] if search else []}
+    if measured:
+        from ftbench.runs.variability import compare_subsets
+
+        subsets = compare_subsets(measured)
         inside = {row["id"] for row in subsets}
-        full = [record for record in records if record.result.spec.id not in inside]
-        tables = {f"layers {number}": table for number, table in enumerate(layer_tables(full))}
-    return {**tables, "subsets": subsets_table(subsets)}
+        full = [record for record in measured if record.result.spec.id not in inside]
+        compared = subsets_table(subsets)
+        tables |= {
+            "layers": [layers_table(measured)] if scripts else layer_tables(full),
+            "subsets": [compared] if compared else [],
+        }
+    if probes:
+        found = zip(("probe", "probe_layers", "collapse"), probe_tables(probes).values(), strict=True)
+        tables |= {name: [table] for name, table in found if table}
+    return tables
+
+
+def as_documents(tables: Mapping[str, Sequence[Table]]) -> dict[str, Any]:
+    """For scripts: the table of each name, None where there is none."""
+    return {name: as_json(some[0]) if some else None for name, some in tables.items()}
 
 
 def row_counts(data: Data) -> str:

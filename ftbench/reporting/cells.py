@@ -9,19 +9,18 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ftbench.reporting import stats
-from ftbench.types import MethodSpec, Record, RunSpec, Search
+from ftbench.types import Column, MethodSpec, Record, RunSpec, Search
 
 #: fields of RunSpec that a user sets; a column each where they vary. The first ones decide the rows.
 ROW_AXES = {
-    "model": "model", "encoder": "tuned on",
-    "train_size": "train", "imbalance": "imbal.", "label_noise": "noise", "select_on": "select",
-    "limit": "limit", "max_length": "length",
+    "model": "model", "train_size": "train", "imbalance": "imbal.", "label_noise": "noise", "select_on": "select",
+    "limit": "limit", "max_length": "length", "encoder": "tuned on",
 }  # fmt: skip
 RECIPE_AXES = {
     "lr": "lr", "steps": "steps", "batch_size": "batch", "precision": "precision", "passes": "passes",
@@ -36,9 +35,12 @@ VERSIONS = {
 #: columns that name what a row is about, before its method
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
-TEXTS = frozenset(
-    {"task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", *VERSIONS}
-)
+TEXTS = frozenset({
+    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", *VERSIONS,
+})  # fmt: skip
+LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
+#: what tables say for a field that is empty
+UNSET = {"layers": "all", "encoder": "pretrained"}
 REFERENCES = ("majority", "mean", "cosine", "linear")
 
 NOT_LEARNED = "std did not learn this"
@@ -100,8 +102,8 @@ class Cell:
         if self.reference and key in RECIPE_AXES:
             return None
         value = getattr(self.spec, key)
-        if key == "layers":
-            return value or "all"
+        if key in UNSET and not value:
+            return UNSET[key]
         return ("on" if value else "off") if isinstance(value, bool) else value
 
     def recipe(self, *, steps: bool = True) -> str:
@@ -139,20 +141,44 @@ class Group:
         return choose(scored, key=lambda pair: pair[0])[1]
 
 
-def unique(records: Iterable[Record]) -> list[Record]:
-    """Each run once: merged stores hold a run twice."""
-    return list({record.result.spec.id: record for record in reversed(list(records))}.values())[::-1]
+class Runs(list[Record]):
+    """Fine-tuning and reference runs, each once. Trials of ``searches`` and runs of other kinds are ``apart``.
 
-
-def to_cells(
-    records: Iterable[Record], selection: str, searches: Sequence[Search] = ()
-) -> tuple[list[Cell], list[Cell]]:
-    """Arms and references. Whatever differs in more than its seeds lands in another cell.
-
-    Cells whose configuration was chosen in one of the ``searches`` bear its study.
+    Remembers its cells, which every table asks for.
     """
+
+    def __init__(self, records: Iterable[Record], searches: Iterable[Search] = ()) -> None:
+        found = list({record.result.spec.id: record for record in reversed(list(records))}.values())[::-1]
+        super().__init__(filter(is_averaged, found))
+        self.apart = [record for record in found if not is_averaged(record)]
+        self.searches = tuple(searches)
+        self.cells: dict[str, tuple[list[Cell], list[Cell]]] = {}
+
+
+def is_averaged(record: Record) -> bool:
+    """Whether a run's scores may stand in a mean: those of trials and of other kinds never do."""
+    return record.result.spec.kind in ("finetune", "reference") and not record.result.spec.is_trial
+
+
+def unique(records: Iterable[Record], searches: Iterable[Search] = ()) -> Runs:
+    """Each run once: merged stores hold a run twice."""
+    return records if isinstance(records, Runs) else Runs(records, searches)
+
+
+def to_cells(records: Iterable[Record], selection: str) -> tuple[list[Cell], list[Cell]]:
+    """Arms and references of ``unique`` records. Whatever differs in more than its seeds lands in another cell.
+
+    Cells whose configuration was chosen in a search bear its study.
+    """
+    runs = unique(records)
+    if selection not in runs.cells:
+        runs.cells[selection] = _to_cells(runs, selection)
+    return runs.cells[selection]
+
+
+def _to_cells(records: Runs, selection: str) -> tuple[list[Cell], list[Cell]]:
     chosen: dict[str, set[str]] = {}
-    for search in searches:
+    for search in records.searches:
         chosen.setdefault(canonical(search.reported.arm()), set()).add(search.study)
     arms: dict[str, list[Record]] = {}
     references: dict[tuple[str, str], list[Record]] = {}
@@ -244,6 +270,18 @@ def _order(cell: Cell, keys: Iterable[str]) -> tuple[Any, ...]:
 def canonical(value: Any) -> str:
     """Equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def setting_columns(keys: Iterable[str]) -> tuple[Column, ...]:
+    """Columns of settings, in the order given."""
+    return tuple(Column(key, LABELS[key], numeric=key not in TEXTS) for key in keys)
+
+
+def described(cell: Cell, keys: Iterable[str]) -> str:
+    """``rte, lr 1e-05, steps 100``: the task, then the settings ``keys`` of the cell."""
+    values = ((LABELS[key], cell.setting(key)) for key in keys)
+    shown = (f"{label} {value:g}" if isinstance(value, float) else f"{label} {value}" for label, value in values)
+    return ", ".join([cell.spec.task, *shown])
 
 
 def varying(cells: list[Cell]) -> list[str]:

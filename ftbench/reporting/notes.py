@@ -15,6 +15,7 @@ from ftbench.reporting.cells import (
     VERSIONS,
     Cell,
     Group,
+    described,
     tasks_with_several,
     varying,
 )
@@ -103,30 +104,28 @@ def _length_notes(finished: list[Record]) -> list[str]:
 def _term_notes(arms: list[Cell]) -> list[str]:
     """Whether a regulariser did anything: its terms over the run, as the runs logged them."""
     lines: dict[str, None] = {}
-    labels = {**ROW_AXES, **RECIPE_AXES}
-    settings = [key for key in varying(arms) if key in labels]
+    settings = [key for key in varying(arms) if key in ROW_AXES or key in RECIPE_AXES]
     for cell in arms:
-        where = ", ".join([cell.spec.task, *(f"{labels[key]} {cell.setting(key)}" for key in settings)])
         terms = [found for record in cell.ok if (found := record.result.facts.get("terms"))]
         names = sorted({name for found in terms for name, value in found.items() if value is not None})
         logged = {name: [found[name] for found in terms if found.get(name) is not None] for name in names}
         means = {name: statistics.fmean(values) for name, values in logged.items()}
         shown = ", ".join(f"{name.replace('_', ' ')} {value:.2g}" for name, value in means.items())
         if shown:
-            lines[f"{cell.method} ({where}): {shown}."] = None
+            lines[f"{cell.method} ({described(cell, settings)}): {shown}."] = None
     return [f"Terms, mean over the run: {line}" for line in list(lines)[:6]]
 
 
 def _noise_notes(arms: list[Cell]) -> list[str]:
     """What the arms did with wrong labels, over all their runs."""
     lines = []
+    settings = [key for key in varying(arms) if key in ROW_AXES]
     for cell in arms:
         facts = [record.result.facts for record in cell.ok if record.result.facts.get("flipped")]
         if flipped := sum(found["flipped"] for found in facts):
             fitted, recovered = (sum(found[f"flipped_{what}"] for found in facts) for what in ("fitted", "recovered"))
-            settings = ", ".join(f"{ROW_AXES[key]} {cell.setting(key)}" for key in varying(arms) if key in ROW_AXES)
-            where = ", ".join(filter(None, (cell.spec.task, settings)))
-            lines.append(f"{cell.method} ({where}) {fitted / flipped:.0%} and {recovered / flipped:.0%}")
+            shares = f"{fitted / flipped:.0%} and {recovered / flipped:.0%}"
+            lines.append(f"{cell.method} ({described(cell, settings)}) {shares}")
     if not lines:
         return []
     more = f"; and {len(lines) - 8} more arms" if len(lines) > 8 else ""

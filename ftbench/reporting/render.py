@@ -1,31 +1,26 @@
-"""A Table as text: for people (rich, markdown) or for scripts (csv, json). ``FORMS`` names the forms.
+"""A Table as text: for people (rich, markdown, latex) or for scripts (csv, json). ``FORMS`` names the forms.
 
-People's forms fold the interval and the verdict into the "vs std" cell; scripts' forms hold every raw value.
+People's forms fold an interval into the cell of its estimate (``words``); scripts' forms hold every raw value.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftbench.lookup import find
 from ftbench.reporting.cells import ROW_AXES, SETTINGS
+from ftbench.reporting.flat import to_csv, to_json
+from ftbench.reporting.latex import to_latex
+from ftbench.reporting.words import DASH, HASHES, cell_text, one_line, people_columns
 from ftbench.types import Column, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as Grid
 
-Row = Mapping[str, Any]
-
-DASH = "\N{EN DASH}"
-#: shown inside "vs std"
-_FOLDED = ("vs_std_low", "vs_std_high", "vs_std_n", "verdict")
 #: left out of narrow tables
 _WIDE_ONLY = ("memory", "seconds")
 _WIDE = 120
@@ -33,7 +28,6 @@ _WIDE = 120
 _ROWS = ("task", *ROW_AXES, "data", "weights", "task_revision")
 _NARROWEST = 100  # of a text that does not go to a terminal
 _FOLD = 16  # names are folded to this width, not further
-_HASHES = ("data", "weights")
 
 
 def render(table: Table, form: str, console: Console | None = None) -> str:
@@ -44,79 +38,17 @@ def render(table: Table, form: str, console: Console | None = None) -> str:
     return find(FORMS, form, "table form")(table, console)
 
 
-# ------------------------------------------------------------------------------------------ for people
-
-
-def _memory(value: Any) -> str:
-    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-
-
-def _difference(row: Row, gap: str = " ") -> str:
-    """``+0.012 [-0.003, +0.027]``; without a comparison the verdict that says why."""
-    if row.get("vs_std") is None:
-        return str(row.get("verdict") or DASH)
-    low, high = row.get("vs_std_low"), row.get("vs_std_high")
-    interval = f"[{DASH}]" if low is None or high is None else f"[{_signed(low)}, {_signed(high)}]"
-    return f"{_signed(row['vs_std'])}{gap}{interval}"
-
-
-def _signed(value: float) -> str:
-    return f"{round(value, 3) + 0.0:+.3f}"  # adding 0.0 turns -0.0 into 0.0
-
-
-def _bar(share: float, width: int = 12) -> str:
-    """A share of 1 as a bar of ``width`` cells, padded, in steps of an eighth."""
-    eighths = round(share * width * 8)
-    parts = " ▏▎▍▌▋▊▉"
-    return ("█" * (eighths // 8) + parts[eighths % 8].strip()).ljust(width)
-
-
-_HUMAN: dict[str, Callable[[Any], str]] = {
-    **dict.fromkeys(SETTINGS, lambda value: f"{value:g}" if isinstance(value, float) else str(value)),
-    **dict.fromkeys(_HASHES, lambda value: str(value)[:8]),
-    **dict.fromkeys(("cost", "memory_ratio"), lambda value: f"{value:.2f}x"),
-    "memory": _memory,
-    "seconds": lambda value: f"{value:.1f} s",
-    "forward": lambda value: f"{value:g}",
-    **dict.fromkeys(("within_point", "chosen_share"), lambda value: f"{value:.0%}"),
-    "nu_bar": lambda value: _bar(value),
-    "drift": lambda value: f"{value:+d}",
-    **dict.fromkeys(("nu", "floor", "floor_sd", "cdnv"), lambda value: f"{value:.4g}"),
-    **dict.fromkeys(("participation", "effective_rank", "condition"), lambda value: f"{value:.1f}"),
-}
-
-
-def _cell(row: Row, key: str, gap: str = " ") -> str:
-    """One value as people read it."""
-    if key == "vs_std":
-        return _difference(row, gap)
-    value = _plain(row.get(key))
-    if value is None:
-        return "all" if key == "train_size" else DASH
-    if key in _HUMAN:
-        return _HUMAN[key](value)
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _people_columns(table: Table) -> list[Column]:
-    return [column for column in table.columns if column.key not in _FOLDED]
-
-
 def _markdown(table: Table, console: Console | None) -> str:
-    columns = _people_columns(table)
+    columns = people_columns(table)
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"
 
-    lines = [f"**{_one_line(table.title)}**", "", line([column.label for column in columns])]
+    lines = [f"**{one_line(table.title)}**", "", line([column.label for column in columns])]
     lines.append("|" + "|".join("---:" if column.numeric else "---" for column in columns) + "|")
-    lines += [line([_cell(row, column.key) for column in columns]) for row in table.rows]
-    lines += ["", *(f"- {_one_line(note)}" for note in table.notes)] if table.notes else []
+    lines += [line([cell_text(row, column.key) for column in columns]) for row in table.rows]
+    lines += ["", *(f"- {one_line(note)}" for note in table.notes)] if table.notes else []
     return "\n".join(lines) + "\n"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 @dataclass(frozen=True)
@@ -141,7 +73,7 @@ class _Layout:
 
 
 def _unbroken(column: Column) -> bool:
-    return column.numeric or column.key in _HASHES
+    return column.numeric or column.key in HASHES
 
 
 def _rich(table: Table, console: Console | None) -> str:
@@ -165,7 +97,7 @@ def _rich(table: Table, console: Console | None) -> str:
     else:
         paper.print(Text(table.title))
     for note in table.notes:
-        paper.print(Text(f"- {_one_line(note)}", style="dim"), width=width)
+        paper.print(Text(f"- {one_line(note)}", style="dim"), width=width)
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
 
 
@@ -189,7 +121,7 @@ def _fit(table: Table, width: int) -> _Layout:
 
 
 def _layout(table: Table, hidden: Sequence[str], *, between: int, metric: bool, merge: bool, gap: str) -> _Layout:
-    columns = [column for column in _people_columns(table) if column.key not in hidden]
+    columns = [column for column in people_columns(table) if column.key not in hidden]
     title = table.title
     metrics = {row.get("metric") for row in table.rows}
     if not metric and len(metrics) == 1:
@@ -197,14 +129,14 @@ def _layout(table: Table, hidden: Sequence[str], *, between: int, metric: bool, 
         title = ": ".join(filter(None, (title, metrics.pop())))
     settings = [column for column in columns if column.key in SETTINGS]
     others = [column for column in columns if column.key not in SETTINGS]
-    named = [[_cell(row, column.key) for column in settings] for row in table.rows]
+    named = [[cell_text(row, column.key) for column in settings] for row in table.rows]
     if merge and len(settings) > 1:
         labels = ["", *(f"{column.label}=" for column in settings[1:])]
         pairs = [list(zip(labels, texts, strict=True)) for texts in named]
         named = [[" ".join(label + text for label, text in row if text != DASH)] for row in pairs]
         settings = [Column("settings", "settings", numeric=False)]
     cells = [
-        (*_unrepeated(texts, named[i - 1] if i else []), *(_cell(row, column.key, gap) for column in others))
+        (*_unrepeated(texts, named[i - 1] if i else []), *(cell_text(row, column.key, gap) for column in others))
         for i, (texts, row) in enumerate(zip(named, table.rows, strict=True))
     ]
     rows = [[row.get(key) for key in _ROWS] for row in table.rows]
@@ -241,41 +173,10 @@ def _grid(table: Table, layout: _Layout) -> Grid:
     return grid
 
 
-# ----------------------------------------------------------------------------------------- for scripts
-
-
-def _plain(value: Any) -> Any:
-    """NaN and infinities are None: JSON has no word for them."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _csv(table: Table, console: Console | None) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([column.key for column in table.columns])
-    for row in table.rows:
-        writer.writerow([_csv_cell(row.get(column.key)) for column in table.columns])
-    return out.getvalue()
-
-
-def _csv_cell(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets a quote in front; numbers stay as they are."""
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-    return _plain(value)
-
-
-def _json(table: Table, console: Console | None) -> str:
-    keys = [column.key for column in table.columns]
-    rows = []
-    for row in table.rows:
-        raw = {key: _plain(row.get(key)) for key in keys}
-        rows.append({**raw, "style": row["style"]} if row.get("style") else raw)
-    columns = [{"key": column.key, "label": column.label, "numeric": column.numeric} for column in table.columns]
-    document = {"schema": 1, "title": table.title, "columns": columns, "rows": rows, "notes": list(table.notes)}
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 FORMS: dict[str, Callable[[Table, Console | None], str]] = {
-    "rich": _rich, "csv": _csv, "markdown": _markdown, "json": _json,
-}  # fmt: skip
+    "rich": _rich,
+    "csv": lambda table, console: to_csv(table),
+    "markdown": _markdown,
+    "latex": lambda table, console: to_latex(table),
+    "json": lambda table, console: to_json(table),
+}

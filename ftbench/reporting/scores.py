@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, TEXTS, VERSIONS, Cell, by_rows, to_cells, unique, varying
+from ftbench.reporting.cells import Cell, by_rows, setting_columns, to_cells, unique, varying
 from ftbench.types import Column, Record, Table
 
 
@@ -24,9 +24,8 @@ def scores_table(records: Sequence[Record], *, selection: str = "last") -> Table
         for cell in (*beside, *(cell for group in groups for cell in group.arms))
     ]
     rows = [{**{key: cell.setting(key) for key in settings}, **_row(cell)} for cell in ordered]
-    labels = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
     columns = (
-        *(Column(key, labels[key], numeric=key not in TEXTS) for key in settings),
+        *setting_columns(settings),
         Column("method", "method", numeric=False),
         Column("n", "n"),
         *(Column(_key(split, metric), _label(split, metric)) for split, metric in found),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from ftbench.reporting.cells import ROW_AXES
+from ftbench.reporting.cells import ROW_AXES, TEXTS
 from ftbench.types import Column, Record, Search, Table
 
 #: what chooses rows, but for the slice, which the title of each search says
@@ -18,11 +18,6 @@ RULE = (
     "taken on. Chosen: the best score, of equals the first. These runs are in no mean, and no validation score was "
     "looked at."
 )
-
-
-def reported(records: Iterable[Record]) -> list[Record]:
-    """Without the trials of searches."""
-    return [record for record in records if not record.result.spec.is_trial]
 
 
 def search_table(searches: Sequence[Search]) -> Table | None:
@@ -46,7 +41,7 @@ def search_table(searches: Sequence[Search]) -> Table | None:
     ]
     columns = (
         Column("task", "task", numeric=False),
-        *(Column(key, _AXES[key], numeric=key != "model") for key in settings),
+        *(Column(key, _AXES[key], numeric=key not in TEXTS) for key in settings),
         Column("arm", "arm", numeric=False),
         Column("configuration", "configuration", numeric=False),
         Column("metric", "metric", numeric=False),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftbench.reporting import stats
-from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, VERSIONS, Cell, to_cells, unique, varying
+from ftbench.reporting.cells import RECIPE_AXES, Cell, setting_columns, to_cells, unique, varying
 from ftbench.types import Column, Record, Table
 
 #: one point on the scale of 0 to 1 that the metrics have
@@ -33,9 +33,8 @@ def sensitivity_table(records: Sequence[Record], *, selection: str = "last") -> 
         return None
     shown = [key for key in varying(arms) if key not in RECIPE_AXES]
     rows = [_row(cells, shown) for cells in swept]
-    labels = {"task": "task", **ROW_AXES, **VERSIONS}
     columns = (
-        *(Column(key, labels[key], numeric=key in ROW_AXES and key != "model") for key in shown),
+        *setting_columns(shown),
         Column("method", "method", numeric=False),
         Column("metric", "metric", numeric=False),
         Column("settings", "settings"),

@@ -69,10 +69,10 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     n = len(values)
     if n < 2:
         return None
-    from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+    from scipy.special import stdtrit
 
     mean = statistics.fmean(values)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * statistics.stdev(values) / math.sqrt(n)
     return mean - half, mean + half
 
 

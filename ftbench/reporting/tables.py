@@ -9,19 +9,16 @@ from typing import Any
 from ftbench.reporting import stats
 from ftbench.reporting.cells import (
     NO_REFERENCE,
-    RECIPE_AXES,
-    ROW_AXES,
-    TEXTS,
-    VERSIONS,
     Cell,
     Group,
     by_rows,
+    setting_columns,
     to_cells,
     unique,
     varying,
 )
 from ftbench.reporting.notes import notes_for
-from ftbench.reporting.searches import reported, search_notes
+from ftbench.reporting.searches import search_notes
 from ftbench.types import Column, Record, Search, Table
 
 _MEASURES = (
@@ -41,11 +38,11 @@ def runs_table(records: Sequence[Record], searches: Sequence[Search] = (), *, se
 
     A row may hold ``"style": "reference"``, or ``"style": "best"`` for the best mean of a group whose std learned.
     """
-    runs = unique(reported(records))
+    runs = unique(records, searches)
     title = f"Validation scores, {selection} weights"
     if not runs:
         return Table(title, (Column("task", "task", numeric=False), *_MEASURES), (), ("No runs to show.",))
-    arms, references = to_cells(runs, selection, searches)
+    arms, references = to_cells(runs, selection)
     settings = varying([*references, *arms])
     rows: list[dict[str, Any]] = []
     all_groups: list[Group] = []
@@ -53,11 +50,9 @@ def runs_table(records: Sequence[Record], searches: Sequence[Search] = (), *, se
         rows += [_reference_row(cell, settings) for cell in beside]
         rows += [_arm_row(cell, group, settings) for group in groups for cell in group.arms]
         all_groups += groups
-    labels = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
-    columns = tuple(Column(key, labels[key], numeric=key not in TEXTS) for key in settings)
     notes = notes_for(runs, [*references, *arms], all_groups, rows, selection)
-    notes += search_notes(searches, [record for record in records if record.result.spec.is_trial])
-    return Table(title, columns + _MEASURES, tuple(rows), tuple(notes))
+    notes += search_notes(runs.searches, [record for record in runs.apart if record.result.spec.is_trial])
+    return Table(title, setting_columns(settings) + _MEASURES, tuple(rows), tuple(notes))
 
 
 def _reference_row(cell: Cell, settings: list[str]) -> dict[str, Any]:

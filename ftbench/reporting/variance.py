@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, VERSIONS, Cell, to_cells, unique, varying
+from ftbench.reporting.cells import Cell, setting_columns, to_cells, unique, varying
 from ftbench.types import Column, Record, Table
 
 RULE = (
@@ -58,9 +58,8 @@ def variance_table(records: Sequence[Record], *, selection: str = "last") -> Tab
     if not found:
         return None
     settings = varying(arms)
-    labels = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
     columns = (
-        *(Column(key, labels[key], numeric=key in ROW_AXES or key in RECIPE_AXES) for key in settings),
+        *setting_columns(settings),
         Column("method", "method", numeric=False),
         Column("metric", "metric", numeric=False),
         Column("draws", "draws"),

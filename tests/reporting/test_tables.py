@@ -155,9 +155,10 @@ def test_a_setting_has_a_column_only_when_it_varies() -> None:
 
 def test_every_field_that_decides_an_arm_has_a_column() -> None:
     fields = {field.name for field in dataclasses.fields(RunSpec)}
-    probes = {"parents", "pooling", "repeats"}
-    layers = {"pooling", "dtype", "weighting", "bins", "permutations", "resamples", "probe"}
-    assert fields - set(cells.SETTINGS) == {"kind", "source", "methods", "seed", "data_seed"} | probes | layers
+    assert fields - set(cells.SETTINGS) == {
+        *("kind", "source", "methods", "seed", "data_seed", "parents"),
+        *("pooling", "repeats", "bins", "permutations", "resamples", "weighting", "dtype", "probe"),  # of other kinds
+    }
 
 
 def test_other_recipes_are_not_compared() -> None:

@@ -46,3 +46,12 @@ def test_the_table_has_a_row_for_each_arm_with_a_grid() -> None:
     (row,) = table.rows
     assert row["method"] == "std" and row["draws"] == 3 and row["sd_draw"] == pytest.approx(0.1)
     assert variance_table(records[:1]) is None
+
+
+def test_names_are_texts_and_numbers_numbers() -> None:
+    found = [run(0.5, s, data_seed=d, model=m, weights=m) for m in ("a", "b") for d in (0, 1) for s in (0, 1)]
+    table = variance_table([*found, *(run(0.5, s, data_seed=d, lr=1e-3) for d in (0, 1) for s in (0, 1))])
+    assert table is not None
+    assert {c.key: c.numeric for c in table.columns if c.key in ("task", "model", "lr")} == {
+        "task": False, "model": False, "lr": True,
+    }  # fmt: skip

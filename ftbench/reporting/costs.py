@@ -1,0 +1,165 @@
+"""What a score costs: seconds, memory, parameters, tries."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ftbench.reporting import budget
+from ftbench.reporting.cells import RECIPE_AXES, Cell, by_rows, setting_columns, to_cells, unique, varying
+from ftbench.reporting.sensitivity import POINT
+from ftbench.types import Column, Record, Table
+
+RULE = (
+    "Training seconds (CPU time of all threads, or wall time on a GPU), peak memory and trained parameters, means over "
+    "finished runs. front: which of the three nobody on these rows beats without scoring less (s seconds, m memory, "
+    "p parameters). to best: seconds until a run first scored within 1 point of its own best, by its share of steps."
+)
+SEVERAL = "Runs come from several devices or thread counts: seconds and memory do not compare, so they have no front."
+BUDGET = (
+    "Expected best score of k runs drawn without replacement from a method's runs at all its settings and seeds "
+    "(unbiased; a search that picks the best of k gets this on the data it picks by). in budget: the same for as many "
+    "runs as fit into the seconds named, which is what the method with the fewest seconds of runs took in all."
+)
+TRIES = (1, 2, 5, 10, 20, 50)
+_COST = (
+    Column("method", "method", numeric=False), Column("metric", "metric", numeric=False), Column("n", "n"),
+    Column("mean", "mean"), Column("seconds", "time"), Column("to_best", "to best"), Column("memory", "memory"),
+    Column("parameters", "params"), Column("forward", "fwd"), Column("front", "front", numeric=False),
+)  # fmt: skip
+
+
+def cost_table(records: Sequence[Record], *, selection: str = "last") -> Table | None:
+    """A row for each arm with a score; None without one."""
+    arms, references = to_cells(unique(records), selection)
+    settings = varying(arms) if arms else []
+    rows, several = [], False
+    for _, groups in by_rows(arms, references):
+        cells = [cell for group in groups for cell in group.arms if cell.scores]
+        measured = [_measured(cell) for cell in cells]
+        places = {(r.cost.device, r.cost.threads) for cell in cells for r in cell.ok}
+        several |= len(places) > 1
+        _mark_fronts(cells, measured, comparable=len(places) == 1)
+        rows += [{key: c.setting(key) for key in settings} | m for c, m in zip(cells, measured, strict=True)]
+    if not rows:
+        return None
+    return Table("Cost", setting_columns(settings) + _COST, tuple(rows), (RULE, *((SEVERAL,) if several else ())))
+
+
+def _measured(cell: Cell) -> dict[str, Any]:
+    costs = [record.cost for record in cell.ok]
+    steps = sum(cost.steps for cost in costs)
+    return {
+        "method": cell.method, "metric": cell.metric, "n": len(cell.scores), "mean": cell.mean,
+        "seconds": mean_of([cost.training_seconds for cost in costs]),
+        "to_best": mean_of([seconds for record in cell.ok if (seconds := seconds_to_best(record, cell.metric))]),
+        "memory": mean_of([float(cost.peak_memory) for cost in costs]),
+        "parameters": mean_of([float(cost.trained_parameters) for cost in costs]),
+        "forward": sum(cost.forward_passes for cost in costs) / steps if steps else None,
+        "front": "",
+    }  # fmt: skip
+
+
+def mean_of(values: Sequence[float]) -> float | None:
+    """Mean without the zeros, which stand for "not measured"."""
+    measured = [value for value in values if value > 0]
+    return statistics.fmean(measured) if measured else None
+
+
+def _mark_fronts(cells: Sequence[Cell], rows: Sequence[dict[str, Any]], *, comparable: bool) -> None:
+    names = (("seconds", "s"), ("memory", "m"), ("parameters", "p")) if comparable else (("parameters", "p"),)
+    for key, letter in names:
+        known = [(cell, row) for cell, row in zip(cells, rows, strict=True) if row[key] is not None]
+        scores = [-row["mean"] if cell.lower_is_better else row["mean"] for cell, row in known]
+        for (_, row), first in zip(known, budget.pareto([row[key] for _, row in known], scores), strict=True):
+            row["front"] += letter if first else ""
+
+
+def seconds_to_best(record: Record, metric: str) -> float | None:
+    """Training seconds until the run first scored within 1 point of its own best; None without a kept history."""
+    scored = evaluations(record, metric)
+    if not scored or not record.cost.steps or not record.cost.training_seconds:
+        return None
+    lower = record.result.facts.get("lower_is_better")
+    best = (min if lower else max)(score for _, score in scored)
+    step = next(step for step, score in scored if abs(score - best) <= POINT + 1e-12)
+    return record.cost.training_seconds * step / record.cost.steps
+
+
+def evaluations(record: Record, metric: str) -> list[tuple[int, float]]:
+    """(step, validation score) over a run, from ``history.jsonl``; empty where it was not kept or cannot be read."""
+    try:
+        lines = (record.folder / "history.jsonl").read_text().splitlines()
+        found = [json.loads(line) for line in lines if '"evaluation"' in line]
+        scored = [(int(e["step"]), e["evaluation"].get("validation", {}).get(metric)) for e in found]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [(step, float(score)) for step, score in scored if score is not None and np.isfinite(score)]
+
+
+class Family:
+    """All runs of one method on one set of rows, at whatever settings: what a search could have drawn from."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = cells
+        self.lower = cells[0].lower_is_better
+        self.scores = [score for cell in cells for score in cell.scores.values()]
+        self.seconds = mean_of([r.cost.training_seconds for cell in cells for r in cell.ok])
+
+    def expected_best(self, most: int | None = None) -> list[float]:
+        """Of 1, 2, ... runs, in the metric's own direction."""
+        side = -1.0 if self.lower else 1.0
+        return [side * float(value) for value in budget.expected_best([side * s for s in self.scores], most)]
+
+
+def families(records: Sequence[Record], selection: str = "last") -> list[list[Family]]:
+    """For each set of rows its methods with two runs or more."""
+    arms, references = to_cells(unique(records), selection)
+    out = []
+    for _, groups in by_rows(arms, references):
+        found: dict[tuple[Any, ...], list[Cell]] = {}
+        for cell in (cell for group in groups for cell in group.arms if cell.scores):
+            found.setdefault((cell.method, cell.setting("method_revision"), cell.spec.engine_revision), []).append(cell)
+        here = [Family(cells) for cells in found.values()]
+        out.append([family for family in here if len(family.scores) > 1])
+    return [here for here in out if here]
+
+
+def budget_table(records: Sequence[Record], *, selection: str = "last") -> Table | None:
+    """A row for each method on each set of rows; None where nobody has two runs."""
+    found = families(records, selection)
+    if not found:
+        return None
+    most = max(len(family.scores) for here in found for family in here)
+    tries = [k for k in TRIES if k <= most]
+    settings = [key for key in varying([f.cells[0] for here in found for f in here]) if key not in RECIPE_AXES]
+    columns = (
+        *setting_columns(settings), Column("method", "method", numeric=False),
+        Column("metric", "metric", numeric=False), Column("runs", "runs"), Column("settings", "settings"),
+        Column("seconds", "time"), *(Column(f"best_{k}", f"best of {k}") for k in tries), Column("budget", "budget"),
+        Column("in_budget", "in budget"),
+    )  # fmt: skip
+    rows = [row for here in found for row in _budget_rows(here, settings, tries)]
+    return Table("Expected best score", columns, tuple(rows), (BUDGET,))
+
+
+def _budget_rows(here: Sequence[Family], settings: Sequence[str], tries: Sequence[int]) -> list[dict[str, Any]]:
+    totals = [family.seconds * len(family.scores) for family in here if family.seconds]
+    seconds = min(totals) if totals else None
+    rows = []
+    for family in here:
+        best = family.expected_best(max(len(family.scores) if seconds else 0, *tries))
+        fits = min(len(best), int(seconds / family.seconds + 1e-9)) if seconds and family.seconds else 0
+        first = family.cells[0]
+        rows.append(
+            {key: first.setting(key) for key in settings}
+            | {"method": first.method, "metric": first.metric, "runs": len(family.scores)}
+            | {"settings": len(family.cells), "seconds": family.seconds, "budget": seconds}
+            | {f"best_{k}": best[k - 1] for k in tries if k <= len(best)}
+            | {"in_budget": best[fits - 1] if fits else None}
+        )
+    return rows

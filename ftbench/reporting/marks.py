@@ -1,0 +1,40 @@
+"""Pictures as data: what is drawn, not how. ``svg`` draws them for the page, ``figures`` for papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something drawn. ``tone`` picks colour, shape and dashes; what shares a tone belongs together.
+
+    kind:  points at (x, y); a line through them; bars from ``low`` to ``high`` at y (thin ones for what is beside
+           the point); a rule, upright at each x
+    names: what the pointer shows of each point
+    """
+
+    kind: Literal["points", "line", "bars", "thin bars", "rule"]
+    x: tuple[float, ...]
+    y: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    label: str = ""
+    tone: int = 0
+    faint: bool = False
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One picture. With ``categories`` y is their place, the first one on top; ``log`` is of x."""
+
+    name: str
+    title: str
+    x: str
+    y: str
+    marks: tuple[Mark, ...]
+    categories: tuple[str, ...] = ()
+    log: bool = False
+    note: str = ""

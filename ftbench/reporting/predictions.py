@@ -1,0 +1,103 @@
+"""What runs predicted for each test example, read from ``predictions.parquet`` and checked against their scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ftbench.reporting.resample import RESAMPLES, WEIGHTED, resampled
+from ftbench.types import Record
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+NOT_KEPT = "no predictions were kept"
+NOT_LAST = "predictions are kept of the last weights only"
+NOT_RESAMPLED = "this metric has no form for resampled examples"
+OTHER_EXAMPLES = "runs were scored on other examples or labels"
+OTHER_SCORE = "predictions do not give the score that was stored"
+
+
+class Kept:
+    """Predictions of runs, read once, and their scores on resamples of the test examples, drawn once.
+
+    All runs scored on the same examples meet the same resamples, whichever comparison asks.
+    """
+
+    def __init__(self, seed: int = 0, resamples: int = RESAMPLES) -> None:
+        self.seed = seed
+        self.resamples = resamples
+        self._labels: dict[str, Array] = {}
+        self._read: dict[Path, tuple[str, Array] | None] = {}
+        self._drawn: dict[tuple[Path, str], Array | None] = {}
+
+    def on_resamples(self, records: Sequence[Record], metric: str, selection: str) -> tuple[Array, int] | str:
+        """Scores of the runs on the resamples (runs, resamples) and how many test examples there are; or why not."""
+        if selection != "last":
+            return NOT_LAST
+        if metric not in WEIGHTED:
+            return NOT_RESAMPLED
+        found = [self._predictions(record) for record in records]
+        if not found or None in found:
+            return NOT_KEPT
+        examples = {item[0] for item in found if item}
+        if len(examples) > 1:
+            return OTHER_EXAMPLES
+        labels = self._labels[examples.pop()]
+        fresh = [record for record in records if (record.folder, metric) not in self._drawn]
+        if fresh:
+            self._draw(fresh, metric, labels)
+        drawn = [self._drawn[record.folder, metric] for record in records]
+        kept = [scores for scores in drawn if scores is not None]
+        return (np.stack(kept), len(labels)) if len(kept) == len(drawn) else OTHER_SCORE
+
+    def _predictions(self, record: Record) -> tuple[str, Array] | None:
+        """Which examples the run was scored on, and what it said of each."""
+        name = record.folder
+        if name not in self._read:
+            columns = read_columns(record, ("example", "label", "prediction"))
+            self._read[name] = None
+            if columns is not None and len(columns["label"]):
+                digest = hashlib.sha256(columns["example"].tobytes() + columns["label"].tobytes()).hexdigest()
+                self._labels[digest] = columns["label"]
+                self._read[name] = digest, columns["prediction"]
+        return self._read[name]
+
+    def _draw(self, records: Sequence[Record], metric: str, labels: Array) -> None:
+        predictions = np.stack([found[1] for record in records if (found := self._predictions(record))])
+        again = WEIGHTED[metric](np.ones((1, len(labels))), predictions, labels)[:, 0]
+        scores = resampled(metric, predictions, labels, np.random.default_rng(self.seed), self.resamples)
+        for record, seen, of_run in zip(records, again, scores, strict=True):
+            stored = record.result.score(metric)
+            same = stored is not None and np.isclose(seen, stored, rtol=1e-6, atol=1e-9)
+            self._drawn[record.folder, metric] = of_run if same else None
+
+
+def read_columns(record: Record, names: Sequence[str]) -> dict[str, Array] | None:
+    """Columns of a run's predictions, each (examples,) or (examples, classes); None where one cannot be read."""
+    path = record.folder / "predictions.parquet"
+    if not path.exists():
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path).read(columns=list(names))
+        columns = {name: _array(table.column(name).combine_chunks()) for name in names}
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return None
+    return columns if all(np.isfinite(column).all() for column in columns.values()) else None
+
+
+def _array(column: Any) -> Array:
+    """Lists of one length become rows. Raises ValueError for lists of several, and for text."""
+    if hasattr(column, "flatten") and str(column.type).startswith(("list", "large_list", "fixed_size_list")):
+        flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
+        return flat.reshape(len(column), -1)
+    values = column.to_numpy(zero_copy_only=False)
+    if values.dtype.kind not in "iufb":
+        raise ValueError(f"{column.type} is no number")
+    return np.asarray(values)

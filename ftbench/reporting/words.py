@@ -1,0 +1,125 @@
+"""How people read one value: rounded, with its unit, and an interval folded into the cell of its estimate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ftbench.reporting.cells import SETTINGS
+from ftbench.types import Column, Table
+
+Row = Mapping[str, Any]
+DASH = "\N{EN DASH}"
+HASHES = ("data", "weights")
+
+
+class Fold(NamedTuple):
+    """Columns that stand inside another's cell: the interval's ends, and what else is hidden with them."""
+
+    low: str
+    high: str
+    text: Callable[[float], str]
+    hidden: tuple[str, ...] = ()
+
+
+def signed(value: float) -> str:
+    """``+0.012``."""
+    return f"{round(value, 3) + 0.0:+.3f}"  # adding 0.0 turns -0.0 into 0.0
+
+
+def number(value: float) -> str:
+    """``0.712``."""
+    return f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """``12%``."""
+    return f"{value:.0%}"
+
+
+def memory(value: float) -> str:
+    """``612 MiB``."""
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def p_value(value: float) -> str:
+    """``0.031``, or ``<0.001``."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def bar(share: float, width: int = 12) -> str:
+    """A share of 1 as a bar of ``width`` cells, padded, in steps of an eighth."""
+    eighths = round(share * width * 8)
+    parts = " ▏▎▍▌▋▊▉"
+    return ("█" * (eighths // 8) + parts[eighths % 8].strip()).ljust(width)
+
+
+FOLDS: dict[str, Fold] = {
+    "vs_std": Fold("vs_std_low", "vs_std_high", signed, ("vs_std_n", "verdict")),
+    "difference": Fold("low", "high", signed),
+    "seeds_difference": Fold("seeds_low", "seeds_high", signed),
+    "rest": Fold("rest_low", "rest_high", number),
+    "median": Fold("q1", "q3", number),
+    "bad": Fold("bad_low", "bad_high", percent),
+    "improvement": Fold("improvement_low", "improvement_high", number),
+    "iqm": Fold("iqm_low", "iqm_high", number),
+    "estimate": Fold("estimate_low", "estimate_high", signed),
+}
+HUMAN: dict[str, Callable[[Any], str]] = {
+    **dict.fromkeys(SETTINGS, lambda value: f"{value:g}" if isinstance(value, float) else str(value)),
+    **dict.fromkeys(HASHES, lambda value: str(value)[:8]),
+    **dict.fromkeys(("cost", "memory_ratio"), lambda value: f"{value:.2f}x"),
+    **dict.fromkeys(("p", "p_holm", "p_t", "p_flip", "p_flip_least"), p_value),
+    "memory": memory,
+    **dict.fromkeys(("seconds", "to_best", "budget"), lambda value: f"{value:.1f} s"),
+    "parameters": lambda value: f"{value / 1e6:.2f}M",
+    "forward": lambda value: f"{value:g}",
+    **dict.fromkeys(("within_point", "chosen_share"), percent),
+    "nu_bar": bar,
+    "drift": lambda value: f"{value:+d}",
+    **dict.fromkeys(("nu", "floor", "floor_sd", "cdnv"), lambda value: f"{value:.4g}"),
+    **dict.fromkeys(("participation", "effective_rank", "condition"), lambda value: f"{value:.1f}"),
+    "disagreement": lambda value: f"{value:.1%}",
+}
+#: shown to people only where some row has a value
+_OPTIONAL = frozenset({"bad", "aso", "correlation"})
+
+
+def cell_text(row: Row, key: str, gap: str = " ") -> str:
+    """One value as people read it, its interval behind ``gap``: ``+0.012 [-0.003, +0.027]``."""
+    value, fold = plain(row.get(key)), FOLDS.get(key)
+    if fold and fold.low in row:
+        return _folded(row, value, fold, gap)
+    if value is None:
+        return "all" if key == "train_size" else DASH
+    if key in HUMAN:
+        return HUMAN[key](value)
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _folded(row: Row, value: Any, fold: Fold, gap: str) -> str:
+    """Without a value the verdict that says why, where it is hidden."""
+    if value is None:
+        return str(("verdict" in fold.hidden and row.get("verdict")) or DASH)
+    low, high = plain(row.get(fold.low)), plain(row.get(fold.high))
+    interval = f"[{DASH}]" if low is None or high is None else f"[{fold.text(low)}, {fold.text(high)}]"
+    return f"{fold.text(value)}{gap}{interval}"
+
+
+def people_columns(table: Table) -> list[Column]:
+    """Without those that stand in another's cell, and those that no row has."""
+    keys = {column.key for column in table.columns}
+    hidden = {name for key, fold in FOLDS.items() if key in keys for name in (fold.low, fold.high, *fold.hidden)}
+    empty = {key for key in _OPTIONAL & keys if all(row.get(key) is None for row in table.rows)}
+    return [column for column in table.columns if column.key not in hidden | empty]
+
+
+def plain(value: Any) -> Any:
+    """NaN and infinities are None: JSON has no word for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and double blanks."""
+    return " ".join(text.split())

@@ -1,0 +1,229 @@
+"""The page and the pictures: escaped, self-contained, and alive in a browser where one is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from ftbench.errors import StoreError
+from ftbench.reporting.charts import charts
+from ftbench.reporting.conclusions import as_lines, conclusions
+from ftbench.reporting.figures import write_figures
+from ftbench.reporting.marks import Chart, Mark
+from ftbench.reporting.page import origins, to_html
+from ftbench.reporting.study import Study
+from ftbench.reporting.svg import scale, to_svg
+from ftbench.types import MethodSpec, Record
+from tests.reporting.conftest import R3F, REFS, arms, references, run, study_on_disk
+from tests.reporting.test_study import over_tasks
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NASTY = "<script>alert(1)</script>&\"'$x^2$"
+
+
+def study(tmp_path: Path) -> Study:
+    sweep = [run(0.6 + 0.01 * s + lr * 100, s, m, lr=lr) for m in ((), R3F) for lr in (1e-5, 1e-4) for s in range(3)]
+    bars = [references(scores=REFS), references(scores=REFS, task="own", data="own")]
+    return Study([*over_tasks(5), *sweep, *bars, *study_on_disk(tmp_path, task="own", data="own", gain=0.1)])
+
+
+# ------------------------------------------------------------------------------------------ conclusions
+
+
+def test_conclusions_say_what_the_tables_say() -> None:
+    better = conclusions(
+        Study([*arms([0.70, 0.71, 0.72, 0.70, 0.71], [0.75, 0.76, 0.77, 0.76, 0.76]), references(scores=REFS)])
+    )
+    assert better[0].text == "10 runs: 2 methods on 1 task."
+    assert better[1].text == "rte: std accuracy 0.708 over 5 runs, against 0.600 of linear without fine-tuning."
+    assert better[1].methods[0].startswith("r3f: better, +5.2 points [")
+    undecided = conclusions(Study(arms([0.70, 0.74, 0.72, 0.70], [0.71, 0.72, 0.73, 0.71])))
+    assert "no difference shown" in undecided[1].methods[0] and "could have been seen" in undecided[1].methods[0]
+    assert ", over seeds only" in undecided[1].methods[0]
+    unlearned = conclusions(Study([*arms([0.5, 0.5], [0.9, 0.9]), references(scores=REFS)]))
+    assert "methods are not compared" in unlearned[1].text and unlearned[1].methods == ()
+    assert "no finished std" in conclusions(Study([run(0.9, 0, R3F)]))[1].text
+    failed = conclusions(Study([run(0.7), run(None, 1, status="failed")]))
+    assert failed[0].text.startswith("2 runs, 1 of which failed")
+    assert conclusions(Study([])) == [] and as_lines(better)[2].startswith("  - r3f")
+
+
+def test_squared_errors_are_not_points() -> None:
+    lower = {"metric": "mse", "facts": {"lower_is_better": True, "kind": "regression"}}
+    said = conclusions(Study(arms([1.20, 1.25, 1.22], [1.10, 1.14, 1.12], **lower)))
+    assert "points" not in said[1].methods[0] and "-0.103" in said[1].methods[0]
+
+
+# --------------------------------------------------------------------------------------------- pictures
+
+
+def test_every_kind_of_picture_is_drawn(tmp_path: Path) -> None:
+    found = charts(study(tmp_path))
+    kinds = {chart.name.split("-")[0] for chart in found}
+    assert kinds == {"runs", "differences", "profile", "ranks", "cost", "sensitivity", "budget"}
+    assert len({chart.name for chart in found}) == len(found)
+    assert all(chart.marks for chart in found)
+
+
+def test_every_run_is_a_point() -> None:
+    (chart,) = [c for c in charts(Study(arms([0.7, 0.8, 0.75], [0.8, 0.9]))) if c.name == "runs-rte"]
+    points = [x for mark in chart.marks if mark.kind == "points" for x in mark.x]
+    assert sorted(points) == [0.7, 0.75, 0.8, 0.8, 0.9] and to_svg(chart).count("<circle") == 5
+
+
+def test_references_far_away_do_not_squeeze_the_runs() -> None:
+    found = charts(Study([*arms([0.70, 0.72], [0.71, 0.73]), references(scores={"linear": 0.69, "majority": 0.1})]))[0]
+    assert [mark.label for mark in found.marks if mark.kind == "rule"] == ["linear"]
+    assert "Outside the picture: majority 0.100" in found.note
+
+
+def test_nothing_to_draw_is_no_picture() -> None:
+    assert charts(Study([])) == [] and charts(Study([run(None, status="failed")])) == []
+
+
+def test_svg_is_well_formed_and_escaped() -> None:
+    chart = Chart("x", NASTY, NASTY, NASTY, (Mark("points", (1.0, 2.0), (0.0, 1.0), label=NASTY, names=(NASTY, "b")),),
+                  categories=(NASTY, "b"))  # fmt: skip
+    text = to_svg(chart)
+    ElementTree.fromstring(text)
+    assert "<script" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "ticks"),
+    [([0.0, 1.0], False, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), ([1.0, 1000.0], True, [1, 10, 100, 1000]), ([3.0], False, None),
+     ([float("nan")], True, None), ([], False, None), ([36.0, 66.0], True, [35, 40, 45, 50, 55, 60, 65])],
+)  # fmt: skip
+def test_ticks_are_round_and_inside(values: list[float], log: bool, ticks: list[float] | None) -> None:
+    place, found = scale(values, 0, 100, log=log)
+    assert found and all(-1e-9 <= place(value) <= 100 + 1e-9 for value, _ in found)
+    if ticks:
+        assert [value for value, _ in found] == pytest.approx(ticks)
+
+
+def test_figures_are_files_that_do_not_change(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    chart = Chart("a/b c", NASTY, "x", "y", (Mark("line", (1.0, 2.0), (1.0, 2.0), label=NASTY, tone=2),), log=True)
+    bars = Chart(
+        "b", "t", "x", "", (Mark("bars", (1.0,), (0.0,), (0.5,), (1.5,)), Mark("rule", (1.0,), label="m")), ("漢字",)
+    )
+    written = write_figures([chart, bars], tmp_path / "one")
+    assert [path.name for path in written] == ["a-b-c.pdf", "a-b-c.png", "b.pdf", "b.png"]
+    assert written[0].read_bytes()[:4] == b"%PDF" and written[1].read_bytes()[1:4] == b"PNG"
+    again = write_figures([chart, bars], tmp_path / "two")
+    assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
+    assert not recwarn.list
+
+
+def test_figures_into_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write figures"):
+        write_figures([], tmp_path / "file")
+
+
+# ------------------------------------------------------------------------------------------------- page
+
+
+def test_the_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
+    nasty = [run(0.7, s, (MethodSpec(NASTY),), task=NASTY, error=NASTY) for s in (0, 1)]
+    record = nasty[0]
+    place = tmp_path / "nasty"
+    place.mkdir()
+    (place / "environment.json").write_text(json.dumps({"command": ["ftbench", NASTY], "device": NASTY}))
+    text = to_html(Study([Record(place, record.result, record.cost), *nasty[1:]]), skipped=[NASTY])
+    assert "<script>alert" not in text and "&lt;script&gt;" in text
+    assert not re.search(r"""(src|href)=["'](?!#)|url\(|@import|https?://""", text)
+    assert text.count("<script>") == 1
+
+
+def test_the_page_of_no_runs() -> None:
+    assert "No runs to show." in to_html(Study([]))
+
+
+def test_a_large_page_stays_small() -> None:
+    records = [
+        run(0.5 + 0.001 * s, s, (MethodSpec(m),), task=t, data=t)
+        for t in "abcdefghij"
+        for m in "klmnopqrst"
+        for s in range(10)
+    ]
+    assert len(to_html(Study(records)).encode()) < 5_000_000
+
+
+def test_origins_count_commands_and_environments(tmp_path: Path) -> None:
+    records = []
+    for i, torch in enumerate(("2.13", "2.13", "2.6")):
+        place = tmp_path / str(i)
+        place.mkdir()
+        found = {
+            "command": ["ftbench", "finetune", "--task", "a b"],
+            "device_name": "CPU",
+            "versions": {"torch": torch},
+        }
+        (place / "environment.json").write_text(json.dumps(found))
+        records.append(Record(place, run(0.7, i).result, run(0.7, i).cost))
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "environment.json").write_text("[")
+    records.append(Record(tmp_path / "3", run(0.7, 3).result, run(0.7, 3).cost))
+    commands, places = origins(records)
+    assert commands == ["ftbench finetune --task 'a b'"]
+    assert [(place["name"], place["runs"]) for place in places] == [("CPU, torch 2.13", 2), ("CPU, torch 2.6", 1)]
+
+
+def test_pages_need_no_torch(tmp_path: Path) -> None:
+    code = "import sys, ftbench.reporting.page, ftbench.reporting.figures; print(*{'torch', 'scipy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == done.stderr.strip() == ""
+
+
+PROBE = """<script>
+const seen = [];
+window.addEventListener("error", e => seen.push(String(e.message)));
+console.error = (...a) => seen.push(a.join(" "));
+window.addEventListener("load", () => {
+  const table = [...document.querySelectorAll("table")].find(t => t.querySelector("td.mean"));
+  const at = [...table.rows[0].cells].findIndex(c => c.textContent === "mean");
+  const read = () => [...table.tBodies[0].rows].map(r => Number(r.cells[at].dataset.v));
+  const button = table.rows[0].cells[at].querySelector("button");
+  button.click(); const up = read(); button.click(); const down = read();
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const out = {seen, up, down, wide, svgs: document.querySelectorAll("svg").length, first: performance.now()};
+  document.body.setAttribute("data-probe", JSON.stringify(out));
+});
+</script>"""
+
+
+def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    assert CHROMIUM
+    flags = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={page.parent / 'profile'}",
+    ]
+    return subprocess.run(
+        [CHROMIUM, *flags, *options, page.as_uri()], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_in_a_browser_it_renders_sorts_and_prints(tmp_path: Path) -> None:
+    text = to_html(study(tmp_path))
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("</head>", PROBE + "</head>"), encoding="utf-8")
+    dump = browse(page, "--window-size=500,900", "--dump-dom").stdout
+    found = json.loads(re.search(r'data-probe="([^"]*)"', dump)[1].replace("&quot;", '"'))  # type: ignore[index]
+    assert found["seen"] == [] and found["svgs"] > 10
+    assert found["up"] == sorted(found["up"]) and found["down"] == sorted(found["up"], reverse=True)
+    assert found["up"][0] < found["up"][-1]
+    assert found["wide"] <= 0, "the page itself never scrolls sideways"
+    paper = tmp_path / "page.pdf"
+    browse(page, f"--print-to-pdf={paper}")
+    assert paper.read_bytes()[:4] == b"%PDF" and len(paper.read_bytes()) > 20_000
