@@ -95,6 +95,11 @@ def describe_data(data: Data) -> str:
     return f"{data.task.name}: {row_counts(data)}; {kind}"
 
 
+def kept_weights(records: Sequence[Record]) -> list[str]:
+    """The folders of the runs that kept their weights, as ``ftbench predict`` takes them."""
+    return [str(record.folder) for record in records if (record.folder / "model").is_dir()]
+
+
 def describe(record: Record) -> dict[str, Any]:
     """One run for scripts."""
     spec = record.result.spec

@@ -196,7 +196,13 @@ def _given(name: str, models: Sequence[Checkpoint]) -> Checkpoint | Record:
         raise UsageError("--encoder is compared with one --model, the checkpoint that it was tuned from")
     folder = Path(name).expanduser()
     if not (folder / "result.json").is_file():
-        return locate(name)
+        found = locate(name)
+        if found.width != models[0].width:
+            raise UsageError(
+                f"--encoder {name} has width {found.width}, --model {models[0].name} {models[0].width}: probes and "
+                "metrics depend on the width. Name a --model of the same width, the one that it was tuned from"
+            )
+        return found
     try:
         record = read(folder)
     except (ValueError, OSError) as error:

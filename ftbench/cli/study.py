@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftbench.cli.options import cache_folder
-from ftbench.cli.output import describe_data, print_records
+from ftbench.cli.output import describe_data, kept_weights, print_records
 from ftbench.cli.progress import Display, Lines
 from ftbench.errors import Interrupted, UsageError
 from ftbench.models.locate import Checkpoint, locate
@@ -163,4 +163,6 @@ def run_study(
     print_records(grid.records, searches, form="json" if as_json else "rich")
     if not quiet:
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
+        for folder in kept_weights(grid.records):
+            print(f"Weights kept: `ftbench predict {folder} FILE` uses them.", file=sys.stderr)
     return sum(record.result.status == "failed" for record in grid.records)

@@ -132,8 +132,7 @@ class Backbone:
         if not reuse:
             self._seen = None
         self._transform, self._embedded = transform, entry is not None  # what is passed over is no lookup
-        if self._counts_from_edge and self.tokenizer.padding_side == "left":
-            inputs = inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
+        inputs = self.with_positions(inputs)
         try:
             with entry or contextlib.nullcontext(), self.recording() if states else _nothing() as recorded:
                 logits = self.model(**inputs).logits
@@ -148,6 +147,12 @@ class Backbone:
                     self.order = self.order.to(logits.device)
             logits = logits.index_select(-1, self.order)
         return Out(logits, recorded)
+
+    def with_positions(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``inputs`` with position ids where the model would count padding on the left as positions."""
+        if not self._counts_from_edge or self.tokenizer.padding_side != "left":
+            return inputs
+        return inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
 
     @contextlib.contextmanager
     def keeping_embeddings(self) -> Iterator[None]:

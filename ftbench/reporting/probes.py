@@ -57,6 +57,13 @@ class Probed:
     def is_reference(self) -> bool:
         return not self.spec.parents
 
+    @property
+    def perplexity(self) -> float | None:
+        """Of the texts, where the checkpoint has a language-model head; mean over the runs."""
+        found = [record.result.score("perplexity", split="language") for record in self.ok]
+        values = [value for value in found if value is not None]
+        return statistics.fmean(values) if values else None
+
     def values(self, metric: str, layer: int, split: str = "validation") -> list[float]:
         """One number of each run, at a layer from 1."""
         found = [record.result.score(metric, f"layer {layer}", split) for record in self.ok]
@@ -134,6 +141,7 @@ def _top(sets: Sequence[Sequence[Probed]]) -> Table | None:
             row |= {"kept": kept(score, ends[PRETRAINED], ends[RANDOM])}
             row |= {"selectivity": None if score is None or control is None else score - control}
             row |= {name: one.mean(name, one.layers, "collapse") for name in SHOWN}
+            row |= {"perplexity": one.perplexity}
             rows.append(row)
     if not rows:
         return None
@@ -150,6 +158,7 @@ def _top(sets: Sequence[Sequence[Probed]]) -> Table | None:
         Column("anisotropy", "anis."),
         Column("cka", "CKA"),
         Column("ridge_r2", "R2"),
+        *([Column("perplexity", "ppl")] if any(row["perplexity"] is not None for row in rows) else []),
     )
     return Table("What is left in the encoder", columns, tuple(rows), NOTES)
 

@@ -67,8 +67,18 @@ def find_trained(name: str, revision: str | None = None, task: Task | None = Non
         raise UsageError(
             f"no run with weights in '{name}': fine-tune with --save-model best, or give a model's folder or hub id"
         )
-    shown = "".join(f"\n  {path}" for path in kept[:10]) + ("\n  …" if len(kept) > 10 else "")
+    shown = "".join(f"\n  {path}{_headline(path)}" for path in kept[:10]) + ("\n  …" if len(kept) > 10 else "")
     raise UsageError(f"'{name}' has {len(kept)} runs with weights: name one of{shown}")
+
+
+def _headline(folder: Path) -> str:
+    """``" (accuracy 0.912)"``, to choose by; nothing where the run's result cannot be read."""
+    try:
+        result = read(folder).result
+        metric = result.facts["headline"]
+        return f" ({metric} {result.score(metric):.3f})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _of_run(folder: Path, revision: str | None = None) -> Trained:

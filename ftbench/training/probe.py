@@ -4,6 +4,7 @@
     probe     a linear model of each layer, ``repeats`` times on four fifths of the train rows, see ``analysis.probing``
     control   the same on shuffled labels
     collapse  metrics of each layer on the validation rows, some against the pretrained encoder's features of them
+    language  the perplexity of validation rows, where the checkpoint has a language-model head: see ``forgetting``
 
 R3F's release has no probing code, and its paper does not say which features it probes, how the probe is fitted or over
 how many seeds: all of this is ours.
@@ -25,8 +26,10 @@ from ftbench.analysis.collapse import COLLAPSE, collapse
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
+from ftbench.training.batches import Tokens
 from ftbench.training.cost import Meter
 from ftbench.training.features import extract
+from ftbench.training.forgetting import perplexity
 from ftbench.training.run import Outcome, Place, apply_perturbations, tokenize_splits
 from ftbench.training.watch import Control
 from ftbench.types import Cost, Data, Features, Result, RunSpec
@@ -44,12 +47,13 @@ def probe(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: 
     Raises UsageError for one class, fewer train rows than classes, and features that are not finite; StoreError where
     the disk has no room for the features.
     """
-    data = apply_perturbations(spec, data)
+    data, pretrained = apply_perturbations(spec, data), source.origin or source
     meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
     meter.start()
     place.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.folder, prefix=".features-") as scratch:
-        found = _features(spec, data, source, place, Path(scratch), random=spec.encoder == "random")
+        network = _network(spec, data, source, place, random=spec.encoder == "random")
+        found = _features(spec, data, source, place, network, Path(scratch))
         train, validation = found["train"], found["validation"]
         fitted = probing.probe(
             train,
@@ -62,14 +66,19 @@ def probe(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: 
         )
         reference = None
         if spec.encoder:
+            first = _network(spec, data, pretrained, place, random=False)
             own = replace(data, splits={"validation": data.splits["validation"]})
-            first = _features(spec, own, source.origin or source, place, Path(scratch) / "first", random=False)
-            reference = first["validation"]
+            reference = _features(spec, own, pretrained, place, first, Path(scratch) / "first")["validation"]
         measured = measure(validation, reference)
         kept = np.asarray(validation.hidden[-1][:KEPT], dtype=np.float32)
+        words = _tokens(spec, data, source, place, network)["validation"]
+        left = perplexity(pretrained, network, words.take(np.arange(min(KEPT, len(words.lengths)))))
     meter.stop()
     meter.record_peak()
-    result = Result(spec=spec, status="ok", metrics=_metrics(fitted, measured), facts=_facts(data, fitted))
+    metrics = _metrics(fitted, measured)
+    if left is not None:
+        metrics["last"] = {**metrics["last"], "language": {"perplexity": left}}
+    result = Result(spec=spec, status="ok", metrics=metrics, facts=_facts(data, fitted))
     return Outcome(result, meter.cost, predictions=_predictions(data, fitted, kept))
 
 
@@ -92,21 +101,29 @@ def measure(features: Features, reference: Features | None) -> dict[int, dict[st
     return measured
 
 
-def _features(
-    spec: RunSpec, data: Data, source: Checkpoint, place: Place, folder: Path, *, random: bool
-) -> dict[str, Features]:
-    """Of train and validation, as far as there are."""
+def _network(spec: RunSpec, data: Data, source: Checkpoint, place: Place, *, random: bool) -> models.Backbone:
     tokenizer = models.load_tokenizer(source)
     regression = data.task.kind == "regression"
     network = models.load(source, tokenizer, data.labels, regression=regression, seed=spec.seed)
     if random:
         network.randomise(spec.seed)
     network.model.to(place.device)
+    return network
+
+
+def _tokens(spec: RunSpec, data: Data, source: Checkpoint, place: Place, network: models.Backbone) -> dict[str, Tokens]:
+    """Of train and validation, as far as there are."""
     scored = replace(data, splits=_only(data.splits.items(), ("train", "validation")))
-    tokens = tokenize_splits(spec, scored, source, tokenizer, place)
+    return tokenize_splits(spec, scored, source, network.tokenizer, place)
+
+
+def _features(
+    spec: RunSpec, data: Data, source: Checkpoint, place: Place, network: models.Backbone, folder: Path
+) -> dict[str, Features]:
+    tokens = _tokens(spec, data, source, place, network)
     return {
-        name: extract(network, tokens[name], rows.labels, (spec.pooling,), folder=folder / name)[spec.pooling]
-        for name, rows in scored.splits.items()
+        name: extract(network, words, data.splits[name].labels, (spec.pooling,), folder=folder / name)[spec.pooling]
+        for name, words in tokens.items()
     }
 
 

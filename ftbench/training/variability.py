@@ -121,10 +121,11 @@ def _probe(spec: RunSpec, data: Data, features: Features, labels: Array, place: 
     """
     regression = data.task.kind == "regression"
     scores = []
+    if not regression and np.unique(labels, return_counts=True)[1].max() < 5:
+        return None
     for seed in range(spec.seed * SPLITS, (spec.seed + 1) * SPLITS):
-        rows, held = draw(labels, PROBED, seed, regression=regression)
-        if not held.any():
-            return None
+        rows, parts = draw(labels, PROBED, seed, regression=regression)
+        held = parts == 0
         train, scored = (
             Features(np.asarray(features.hidden[:, some]), labels[some], features.pooling)
             for some in (rows[~held], rows[held])

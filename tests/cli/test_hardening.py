@@ -244,8 +244,9 @@ def test_a_tokenizer_without_a_padding_token(
     cut_tokens(model, "pad_token")
     config = json.loads((model / "tokenizer_config.json").read_text())
     (model / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": "[SEP]"}))
-    runs = finetune("--task", tiny_folder(), "--model", "./gpt2", "--method", "r3f", "--save-model", "all").runs()
-    assert [run["status"] for run in runs] == ["ok", "ok"]
+    said = finetune("--task", tiny_folder(), "--model", "./gpt2", "--method", "r3f", "--save-model", "all")
+    assert [run["status"] for run in said.runs()] == ["ok", "ok"]
+    assert all(f"`ftbench predict {run['folder']} FILE`" in said.err for run in said.runs()), "weights kept, and where"
     cut_tokens(model, "pad_token", "eos_token")
     said = finetune("--task", tiny_folder(), "--model", "./gpt2", "-o", "other")
     assert said.code == 2 and "neither a pad nor an end token" in said.err and "Traceback" not in said.err

@@ -22,12 +22,24 @@ COMMAND = ["ftbench", "finetune", "--task", "my reviews.csv", "--seeds", "0-2"]
 Keep = Callable[..., Path]
 
 
+def scored(score: float | None) -> dict[str, Any]:
+    """A result's headline score."""
+    if score is None:
+        return {}
+    return {"metrics": {"last": {"validation": {"accuracy": score}}}, "facts": {"headline": "accuracy"}}
+
+
 @pytest.fixture
 def keep(tmp_path: Path, tiny_model: Path) -> Keep:
     """``keep("rte", seed=1)``: a run of that task in tmp_path/runs, with weights; returns its folder."""
 
     def save(
-        task: str = "reviews", *, weights: bool = True, text: tuple[str, ...] = ("review",), **fields: Any
+        task: str = "reviews",
+        *,
+        weights: bool = True,
+        text: tuple[str, ...] = ("review",),
+        score: float | None = None,
+        **fields: Any,
     ) -> Path:
         asked = {"steps": 10, "max_length": 48, "precision": "bf16", **fields}
         source = {"text": list(text), "label": "stars"} if text else {"package": "news"}
@@ -35,7 +47,7 @@ def keep(tmp_path: Path, tiny_model: Path) -> Keep:
         store = Store(tmp_path / "runs")
         store.folder(spec).mkdir(parents=True)
         record = store.save(
-            Result(spec=spec, status="ok"),
+            Result(spec=spec, status="ok", **scored(score)),
             Cost(),
             environment={"command": COMMAND},
             save_model=(lambda folder: shutil.copytree(tiny_model, folder)) if weights else None,
@@ -115,12 +127,14 @@ def test_a_study_without_weights_says_how_to_keep_them(keep: Keep, tmp_path: Pat
 
 
 def test_a_folder_with_several_runs_lists_them(keep: Keep, tmp_path: Path) -> None:
-    folders = [keep(seed=seed) for seed in range(3)]
+    """With their scores, to choose by."""
+    folders = [keep(seed=seed, score=0.25 * seed if seed else None) for seed in range(3)]
     keep(seed=9, weights=False)
     with pytest.raises(UsageError, match=r"has 3 runs with weights: name one of") as error:
         work.find_trained(str(tmp_path / "runs"))
     listed = str(error.value).splitlines()[1:]
-    assert [line.strip() for line in listed] == sorted(map(str, folders))
+    said = [f"{folders[0]}", f"{folders[1]} (accuracy 0.250)", f"{folders[2]} (accuracy 0.500)"]
+    assert [line.strip() for line in listed] == sorted(said)
 
 
 def test_a_long_list_of_runs_is_cut(keep: Keep, tmp_path: Path) -> None:

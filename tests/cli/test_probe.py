@@ -1,0 +1,118 @@
+"""``ftbench probe``: its tables, what it refuses, and encoders that are given."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Ftbench, refused
+
+RECIPE = ("--steps", 3, "--batch-size", 8, "--lr", "1e-3", "--max-length", 32, "--seeds", "0-1", "--threads", 1)
+
+
+@pytest.fixture
+def folders(tiny_folder: Callable[..., Path]) -> tuple[Path, Path]:
+    """Two tasks of the user's own."""
+    return tiny_folder(40, 48), tiny_folder(44, 48, 3)
+
+
+@pytest.fixture
+def probe(ftbench: Ftbench, tiny_model: Path) -> Callable[..., Any]:
+    def run(*arguments: object) -> Any:
+        return ftbench("probe", "--model", tiny_model, "--no-reference-text", "--repeats", 1, *RECIPE, *arguments)
+
+    return run
+
+
+def test_generalization_prints_the_references_and_every_arm(probe: Any, folders: tuple[Path, Path]) -> None:
+    a, b = folders
+    said = probe("--source", a, "--targets", b, "--method", "r3f", "--json", "--figure", "probes.svg").json()
+    rows = said["probe"]["rows"]
+    assert [(row["encoder"], row["method"], row["n"]) for row in rows] == [
+        ("random", None, 1), ("pretrained", None, 1), (a.name, "std", 2), (a.name, "r3f", 2),
+    ]  # fmt: skip
+    random, pretrained, std, _ = (row["score"] for row in rows)
+    lead = pretrained - random
+    expected = (std - random) / lead if lead else None
+    assert rows[2]["kept"] == (None if expected is None else pytest.approx(expected))
+    assert [row["layer_2"] for row in said["layers"]["rows"]] == [row["score"] for row in rows]
+    assert {row["metric"] for row in said["collapse"]["rows"]} >= {"effective_rank", "anisotropy", "nc1"}
+    assert [row["pairs"] for row in said["between"]["rows"]] == [1, 1]
+    assert Path("probes.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_what_people_see(probe: Any, folders: tuple[Path, Path]) -> None:
+    a, b = folders
+    said = probe("--protocol", "cycle", "--tasks", f"{a},{b}", "--cycles", 2)
+    assert said.code == 0, said.err
+    for words in ("What is left in the encoder", "pretrained", "random", "Between seeds", f"{a.name}>{b.name}", "kept"):
+        assert words in said.out
+    assert "gm_10" not in said.out  # hundreds of rows: for scripts
+
+
+def test_a_run_and_a_model_folder_are_probed_as_they_are(
+    probe: Any, ftbench: Ftbench, folders: tuple[Path, Path], tiny_model: Path
+) -> None:
+    a, b = folders
+    trained = ftbench("finetune", "--task", a, "--model", tiny_model, *RECIPE, "--save-model", "all", "--json")
+    run = Path(next(r["folder"] for r in trained.runs() if r["kind"] == "finetune"))
+    shutil.copytree(run / "model", "mine")
+    rows = probe("--encoder", run, "--encoder", "mine", "--targets", b, "--json").json()["probe"]["rows"]
+    assert [row["encoder"] for row in rows] == ["random", "pretrained", a.name, "mine"]
+    assert rows[2]["score"] == rows[3]["score"] and rows[2]["effective_rank"] == rows[3]["effective_rank"]
+
+
+def test_a_run_without_weights_says_the_flag(
+    probe: Any, ftbench: Ftbench, folders: tuple[Path, Path], tiny_model: Path
+) -> None:
+    a, b = folders
+    trained = ftbench("finetune", "--task", a, "--model", tiny_model, *RECIPE, "--json")
+    run = next(r["folder"] for r in trained.runs() if r["kind"] == "finetune")
+    refused(probe("--encoder", run, "--targets", b), run, "kept no weights", "--save-model all")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--targets", "rte"), ("--source TASK",)),
+        (("--source", "news-topic"), ("--targets is missing",)),
+        (("--source", "news-topik", "--targets", "rte"), ("news-topik", "Did you mean", "news-topic")),
+        (("--protocol", "chian"), ("chian", "chain")),
+        (("--protocol", "chain", "--tasks", "rte"), ("two tasks or more",)),
+        (("--protocol", "chain", "--preset", "r4f"), ("preset", "r4f", "r3f")),
+        (("--protocol", "chain", "--source", "rte"), ("--source is for",)),
+        (("--protocol", "chain", "--tasks", "news-topic,newsmatch"), ("newsmatch", "news-match")),
+        (("--protocol", "cycle", "--preset", "r3f", "--targets", "rte"), ("leave out --targets",)),
+        (("--source", "rte", "--tasks", "rte,mrpc", "--targets", "rte"), ("--protocol chain",)),
+        (("--encoder", "x", "--source", "rte", "--targets", "rte"), ("leave out --source",)),
+        (("--source", "news-topic", "--targets", "rte", "--pooling", "max"), ("pooling", "max")),
+        (("--source", "news-topic", "--targets", "rte", "--figure", "x.gif"), ("--figure", "x.gif", ".png")),
+        (("--source", "news-topic", "--targets", "rte", "--probe-size", "many"), ("--probe-size", "many")),
+        (("--encoder", "no-such-folder/", "--targets", "news-topic"), ("no-such-folder",)),
+    ],
+)
+def test_wrong_flags(probe: Any, flags: tuple[str, ...], named: tuple[str, ...]) -> None:
+    said = probe(*flags)
+    refused(said, *named, code=1 if "no-such-folder/" in flags else 2)
+
+
+def test_one_class_is_a_failed_run_that_says_so(probe: Any, folders: tuple[Path, Path]) -> None:
+    a, b = folders
+    table = list(csv.reader(io.StringIO((b / "train.csv").read_text())))
+    with (b / "train.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([table[0], *[[text, table[1][1]] for text, _ in table[1:]]])
+    said = probe("--source", a, "--targets", b)
+    assert said.code in (1, 2) and "class" in said.err and "Traceback" not in said.both
+
+
+def test_metrics_that_need_more_rows_are_left_out(probe: Any, tiny_folder: Callable[..., Path]) -> None:
+    a, b = tiny_folder(40, 48), tiny_folder(30, 12)
+    said = probe("--source", a, "--targets", b, "--json").json()
+    found = {row["metric"] for row in said["collapse"]["rows"]}
+    assert "gm_10" in found and "gm_20" not in found
