@@ -23,28 +23,18 @@ from typing import Protocol
 
 from ftbench.errors import UsageError
 from ftbench.lookup import find
+from ftbench.runs.grid import StudyProgress
 from ftbench.types import Record, RunSpec
 
 #: scalars by tag at a step, such as ``{"train/loss": 0.5}``
 Logged = Mapping[str, float]
 
 
-class Shown(Protocol):
-    """What shows a study, see ``grid.StudyProgress``, and can say a line."""
+class Shown(StudyProgress, Protocol):
+    """What shows a study."""
 
-    def message(self, text: str) -> None: ...
-
-    def planned(self, total: int) -> None: ...
-
-    def started(self, spec: RunSpec) -> None: ...
-
-    def finished(self, record: Record, *, skipped: bool) -> None: ...
-
-    def waiting(self, who: str) -> None: ...
-
-    def step(self, done: int, total: int, loss: float | None) -> None: ...
-
-    def evaluated(self, done: int, metric: str, value: float) -> None: ...
+    def message(self, text: str) -> None:
+        """Says a line."""
 
 
 def tracked(shown: Shown, name: str | None, root: Path) -> Shown:
