@@ -240,6 +240,6 @@ def _check_study(study: bool, measure: dict[str, Any], own: dict[str, Any], reci
         if several:
             raise UsageError(f"--{several[0]}: a study has one recipe, so it takes a single value")
         return
-    given = [name for name, value in own.items() if value] + [f"--{name}" for name in recipe]
+    given = [name for name, value in own.items() if value not in (None, [])] + [f"--{name}" for name in recipe]
     if given:
         raise UsageError(f"{given[0]} is for tuning: add --study, which tunes as well as measures")

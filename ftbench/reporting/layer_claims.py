@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,8 +51,12 @@ def _pairs(study: Study, than: str) -> tuple[list[_Pair], int]:
         if not _learned(tuned, study):
             left_out += 1
             continue
+        seen: list[Any] = []
         for rule in (rule for count in tuned.counts for rule in rules(count)):
             placed = tuned.placed(rule)
+            if placed in seen:
+                continue
+            seen.append(placed)
             sizes = {place.top - place.bottom + 1 for place in placed.values()}
             if len(sizes) != 1:
                 continue
@@ -126,14 +131,16 @@ def _found(
     rows = tuple(_row(pair, say, value) for pair, say, value in zip(found, says, p, strict=True))
     by_task: dict[str, list[str]] = {}
     for pair, say in zip(found, says, strict=True):
-        by_task.setdefault(pair.tuned.first.spec.task, []).append(say)
-    verdicts = [_most(list(task)) for task in by_task.values()]
+        by_task.setdefault(pair.tuned.first.spec.task, []).extend([] if pair.same else [say])
+    verdicts = [_most(task) for task in by_task.values()]
     why = (
         f"{verdicts.count(SUPPORTED)} of {len(verdicts)} tasks support it, {verdicts.count(CONTRADICTED)} contradict "
-        f"it; of {len(says)} comparisons {says.count(SUPPORTED)} and {says.count(CONTRADICTED)}"
+        f"it; of {sum(map(len, by_task.values()))} comparisons {says.count(SUPPORTED)} and {says.count(CONTRADICTED)}"
     )
-    few = sum(len(pair.differences) < claim.seeds for pair in found)
+    few = sum(len(pair.differences) < claim.seeds for pair in found if not pair.same)
     why += f"; {few} have fewer than {claim.seeds} pairs of seeds" if few else ""
+    same = sum(pair.same for pair in found)
+    why += f"; {same} more are of the same runs, where the chosen layers are the topmost" if same else ""
     why += f"; {left_out} ways to tune did not beat the reference rows" if left_out else ""
     return Finding(claim, _most(verdicts), why, rows, tuple(pair.tuned.first for pair in found))
 
@@ -209,7 +216,8 @@ def _ranks_as_probe(claim: Claim, study: Study) -> Finding:
     probed = list(_largest(study))
     for record in probed:
         found, facts = record.result.facts["spearman"], record.result.facts
-        others = {name: found[name] for name in COMPARED if name != "nu" and found.get(name) is not None}
+        rest = {name: found.get(name) for name in COMPARED if name != "nu"}
+        others = {name: value for name, value in rest.items() if value is not None and math.isfinite(value)}
         best = max(others, key=lambda name: others[name])
         wins.append(found["nu"] >= others[best] - 1e-9)
         rows.append(
@@ -234,9 +242,10 @@ def _largest(study: Study) -> Iterator[Record]:
     found: dict[tuple[str, str], Record] = {}
     for record in _measured(study):
         spec, correlation = record.result.spec, record.result.facts.get("spearman") or {}
-        if spec.imbalance is None and not spec.label_noise and correlation.get("nu") is not None:
-            known = found.setdefault((spec.task, spec.weights), record)
-            if known.result.facts["rows"]["train"] < record.result.facts["rows"]["train"]:
+        known = {name: value for name, value in correlation.items() if value is not None and math.isfinite(value)}
+        if spec.imbalance is None and not spec.label_noise and "nu" in known and len(known.keys() & COMPARED) > 1:
+            largest = found.setdefault((spec.task, spec.weights), record)
+            if largest.result.facts["rows"]["train"] < record.result.facts["rows"]["train"]:
                 found[spec.task, spec.weights] = record
     yield from found.values()
 
