@@ -112,6 +112,7 @@ def probe(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.", rich_help_panel=OUTPUT)
     ] = False,
+    track: flags.Track = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
     figure: Annotated[
         Path | None,
@@ -177,7 +178,7 @@ def probe(
         retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
         keep_model=True, need_models=True,
     )  # fmt: skip
-    failed = run_probes(ask, output_dir, options, quiet=quiet, as_json=json, figure=figure)
+    failed = run_probes(ask, output_dir, options, quiet=quiet, as_json=json, figure=figure, track=track)
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
         raise typer.Exit(1)

@@ -28,6 +28,7 @@ WORK = {
     "reference": "ftbench.training.reference:reference",
     "probe": "ftbench.training.probe:probe",
     "variability": "ftbench.training.variability:measure",
+    "summarize": "ftbench.training.summarize:summarize",
 }
 
 
