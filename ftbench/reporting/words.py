@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ftbench.metrics import ROUGE
-from ftbench.reporting.cells import SETTINGS
+from ftbench.reporting.cells import RECIPE_AXES, SETTINGS, Cell, varying
 from ftbench.types import Column, Table
 
 Row = Mapping[str, Any]
@@ -53,6 +53,25 @@ def signed_hundredths(value: float) -> str:
 def score(metric: str, value: float) -> str:
     """A score in its metric's own unit: ``0.712``; ROUGE in hundredths."""
     return hundredths(value) if metric in ROUGE else number(value)
+
+
+def precise(metric: str, value: float, signed: bool = False) -> str:
+    """A score with one digit more than tables have: ``0.7123``."""
+    sign = "+" if signed else ""
+    return f"{100 * value:{sign}.3f}" if metric in ROUGE else f"{value:{sign}.4f}"
+
+
+def short(value: Any) -> str:
+    """A setting: ``5e-05``."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def arm_label(cell: Cell, cells: Sequence[Cell]) -> str:
+    """The method, with the recipe where it varies among ``cells`` (steps only where a method has several)."""
+    each = len({other.method for other in cells}) == len(cells)
+    axes = [key for key in varying(list(cells)) if key in RECIPE_AXES and not (key == "steps" and each)]
+    values = ", ".join(f"{RECIPE_AXES[key]} {short(cell.setting(key))}" for key in axes)
+    return f"{cell.method} ({values})" if values else cell.method
 
 
 def metric_name(metric: str) -> str:
