@@ -22,7 +22,7 @@ COSTS: dict[str, tuple[str, Callable[[Cost], float], Callable[[float], str]]] = 
 
 
 def front(groups: Sequence[Group], keys: Sequence[str], cost: str) -> Chart | None:
-    """Mean score against one of ``COSTS``, and who is not beaten in both; None without two arms that compare.
+    """Mean score against one of ``COSTS``, and who is not beaten in both; None where not all arms were measured, or one.
 
     FLOPs compare across machines, seconds only on one.
     """
@@ -31,7 +31,7 @@ def front(groups: Sequence[Group], keys: Sequence[str], cost: str) -> Chart | No
     measured = [(mean_of([read(r.cost) for r in cell.ok]), cell) for cell in cells]
     known = [(mean, cell) for mean, cell in measured if mean is not None]
     places = {(r.cost.device, r.cost.threads) for _, cell in known for r in cell.ok}
-    if len(known) < 2 or (cost == "cost" and len(places) > 1):
+    if len(known) < max(2, len(cells)) or (cost == "cost" and len(places) > 1):
         return None
     first = known[0][1]
     side = -1.0 if first.lower_is_better else 1.0

@@ -115,6 +115,7 @@ HUMAN: dict[str, Callable[[Any], str]] = {
     "memory": memory,
     **dict.fromkeys(("seconds", "to_best", "budget"), lambda value: f"{value:.1f} s"),
     "parameters": lambda value: f"{value / 1e6:.2f}M",
+    "flops": lambda value: f"{value:.3g}",
     "forward": lambda value: f"{value:g}",
     **dict.fromkeys(("within_point", "chosen_share"), percent),
     "nu_bar": bar,
@@ -130,7 +131,7 @@ _SCORES = frozenset({
     "estimate", *(f"best_{k}" for k in (1, 2, 5, 10, 20, 50)),
 })  # fmt: skip
 #: shown to people only where some row has a value
-_OPTIONAL = frozenset({"bad", "aso", "correlation"})
+_OPTIONAL = frozenset({"bad", "aso", "correlation", "flops"})
 
 
 def cell_text(row: Row, key: str, gap: str = " ") -> str:
@@ -179,6 +180,11 @@ def people_columns(table: Table) -> list[Column]:
         replace(column, label=f"{column.label} x 100") if _metric_of(column.key) in ROUGE else column
         for column in shown
     ]
+
+
+def several(n: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def plain(value: Any) -> Any:
