@@ -31,7 +31,7 @@ ARMS = (
 #: batches of 8 rows as 3, 3 and 2: two processes have two rounds, the second is not full
 RECIPE = {"steps": 3, "micro_batch": 3}
 #: what differs between processes that share a run and one that does it
-CLOCKS = ("process_seconds", "wall_seconds", "evaluate_seconds", "peak_memory", "processes")
+CLOCKS = ("process_seconds", "wall_seconds", "evaluate_seconds", "peak_memory", "processes", "flops")
 
 
 def free_port() -> int:
