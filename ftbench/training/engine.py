@@ -144,7 +144,7 @@ def train(run: Training, watch: Callable[[Training], None]) -> None:
 def _prove_prefix(run: Training) -> None:
     """Once, on the first micro-batch: whether the prefix cache may be used, see ``Prefix.proven``."""
     if run.prefix and not run.finished:
-        first = share(run.batch_at(run.state.step), run.spec.micro_batch)[0]
+        first = share(run.batch_at(run.state.step), run.state.micro_batch or run.spec.micro_batch)[0]
         batch = make_batch(run, run.state.step, 0, first)
         for method in run.methods:
             method.begin(batch)
@@ -181,7 +181,7 @@ def optimizer_step(run: Training, step: int) -> dict[str, Tensor]:
 def accumulate(run: Training, step: int) -> dict[str, Tensor]:
     """Adds the gradient of the whole batch of a step to ``.grad``, in micro-batches; returns what to log."""
     positions, group = run.batch_at(step), run.group
-    parts = share(positions, run.spec.micro_batch)
+    parts = share(positions, run.state.micro_batch or run.spec.micro_batch)
     logged: dict[str, Tensor] = {}
     run.sum.start()
     for first in range(0, len(parts), group.size):
