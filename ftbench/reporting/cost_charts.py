@@ -22,7 +22,7 @@ COSTS: dict[str, tuple[str, Callable[[Cost], float], Callable[[float], str]]] = 
 
 
 def front(groups: Sequence[Group], keys: Sequence[str], cost: str) -> Chart | None:
-    """Mean score against one of ``COSTS``, and who is not beaten in both; None where an arm, or all but one, has no cost.
+    """Mean score against one of ``COSTS``, and who is not beaten in both; None for one arm, or one without a cost.
 
     FLOPs compare across machines, seconds only on one.
     """
