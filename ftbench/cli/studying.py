@@ -26,6 +26,7 @@ from ftbench.runs.study_file import Source, StudyFile, read_study
 from ftbench.runs.study_file import Stage as Section
 from ftbench.runs.work import Options
 from ftbench.types import Column, Data, Record, Search, Table
+from ftbench.types.run import TUNED
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _whole(section: Section, source: Source, store: Store, machine: Mapping[str,
 def _rehearse(whole: Whole, store: Store) -> None:
     """Raises UsageError for arms that cannot run."""
     first = whole.stages[0]([]) if whole.stages else []
-    waiting = [(spec.method, spec) for spec in first if spec.kind == "finetune" and store.find(spec) is None]
+    waiting = [(spec.method, spec) for spec in first if spec.kind in TUNED and store.find(spec) is None]
     if refused := rehearse(waiting, whole.data, whole.models):
         raise UsageError("; ".join(dict.fromkeys(refused.values())))
 
