@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ftbench.cli.options import cache_folder
 from ftbench.cli.output import describe, describe_data, further_tables
 from ftbench.cli.study import Ask, attended, to_request
 from ftbench.reporting.cells import unique
@@ -17,21 +16,19 @@ from ftbench.reporting.render import render
 from ftbench.reporting.reports import make
 from ftbench.reporting.study import Study
 from ftbench.runs.files import plain
-from ftbench.runs.grid import Options
 from ftbench.runs.layer_study import LayerStudy
 from ftbench.runs.store import Store
+from ftbench.runs.work import Options
 from ftbench.types import Record, Table
 
 
 def run_layer_study(
     ask: Ask,
     output_dir: Path,
+    options: Options,
     budgets: Sequence[int],
     *,
     oracle: bool,
-    device: str,
-    threads: int | None,
-    force: bool,
     quiet: bool,
     form: str,
     figure: Path | None,
@@ -51,7 +48,6 @@ def run_layer_study(
             print(describe_data(data), file=sys.stderr)
         for note in data.notes:
             print(f"note: {note}", file=sys.stderr)
-    options = Options(device=device, threads=threads, cache=cache_folder(), force=force, retry_failed=True)
     with attended(Store(output_dir), request.data, request.models, options, quiet=quiet) as grid:
         grid.run(stages)
     _print(grid.records, form)

@@ -15,7 +15,7 @@ from ftbench.errors import UsageError
 MEASURE, STUDY = "Measure", "Study"
 #: what a study measures with
 _MEASURE = {
-    "bins": None, "pooling": "ordinary", "weighting": "class", "dtype": "fp64", "permutations": 20, "bootstrap": 100,
+    "bins": None, "pooling": "ordinary", "weighting": "class", "dtype": "fp64", "permutations": 20, "resamples": 100,
     "probe": True,
 }  # fmt: skip
 
@@ -139,6 +139,12 @@ def variability(
         str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
     ] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    jobs: flags.Jobs = "1",
+    engine: flags.EngineName = None,
+    jobs_per_gpu: flags.JobsPerGpu = 1,
+    time_limit: flags.TimeLimit = None,
+    retries: flags.Retries = 0,
+    deterministic: flags.Deterministic = False,
     output_dir: flags.OutputDir = Path("runs"),
     figure: Annotated[
         Path | None, typer.Option(help="Draw the curves into FILE.png, .pdf or .svg.", rich_help_panel=OUTPUT)
@@ -176,9 +182,6 @@ def variability(
         "imbalance": flags.parse_axis(imbalance, float, "--imbalance", "a fraction such as 0.1"),
         "label_noise": flags.parse_axis(label_noise, float, "--label-noise", "a share such as 0.2"),
     })  # fmt: skip
-    limits = flags.parse_axis(limit or ("all" if study else "4000"), flags.train_size, "--limit", "a number, or all")
-    if limits is None or len(limits) != 1:
-        raise UsageError("--limit is one number; --train-size takes several")
     measure: dict[str, Any] = {
         "bins": bins, "permutations": permutations, "resamples": bootstrap, "probe": probe,
         "pooling": flags.one_of(pooling, ("ordinary", "mean", "cls", "last"), "pooling"),
@@ -186,14 +189,10 @@ def variability(
         "dtype": flags.one_of(dtype, ("fp64", "paper"), "dtype"),
     }  # fmt: skip
     fixed: dict[str, Any] = {
-        "limit": limits[0], "max_length": max_length,
+        "limit": _one_limit(limit or ("all" if study else "4000")), "max_length": max_length,
         "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
     }  # fmt: skip
-    recipe = flags.drop_none({
-        "steps": flags.parse_axis(steps, int, "--steps", "a whole number above 0"),
-        "epochs": flags.parse_axis(epochs, float, "--epochs", "a number above 0"),
-        "lr": flags.parse_axis(lr, float, "--lr", "a number such as 5e-5"),
-    })  # fmt: skip
+    recipe = _recipe(steps, epochs, lr)
     _check_study(study, measure, {"--budgets": budgets, "--tune": tune, "--oracle": oracle}, recipe)
     ask = Ask(
         tasks=flags.flatten(task) or ["news-topic"],
@@ -215,24 +214,43 @@ def variability(
         fixed=flags.drop_none(fixed) | {"evaluations": 1} if study else fixed | measure,
         tune=(tune or ["full", "adapter"]) if study else (),
     )
-    place: dict[str, Any] = {
-        "device": device, "threads": threads, "force": force, "quiet": quiet, "form": form, "figure": figure,
-    }  # fmt: skip
+    options = flags.machine(
+        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        retries=retries, deterministic=deterministic, force=force, retry_failed=True,
+    )  # fmt: skip
     if study:
         counts = flags.parse_axis(budgets or "2", int, "--budgets", "a number of layers") or []
-        failed = run_layer_study(ask, output_dir, counts, oracle=oracle is not False, **place)
+        failed = run_layer_study(
+            ask, output_dir, options, counts, oracle=oracle is not False, quiet=quiet, form=form, figure=figure
+        )
     else:
-        failed = run_layers(ask, output_dir, **place)
+        failed = run_layers(ask, output_dir, options, quiet=quiet, form=form, figure=figure)
     if failed:
         print(f"{failed} failed; the same command tries again", file=sys.stderr)
         raise typer.Exit(1)
 
 
+def _one_limit(text: str) -> int | None:
+    """Raises UsageError for several."""
+    limits = flags.parse_axis(text, flags.train_size, "--limit", "a number of rows, or all") or []
+    if len(limits) != 1:
+        raise UsageError("--limit is one number; --train-size takes several")
+    return limits[0]
+
+
+def _recipe(steps: str | None, epochs: str | None, lr: str | None) -> dict[str, list[Any]]:
+    """Those axes of a study's recipe that are given."""
+    return flags.drop_none({
+        "steps": flags.parse_axis(steps, int, "--steps", "a whole number above 0"),
+        "epochs": flags.parse_axis(epochs, float, "--epochs", "a number above 0"),
+        "lr": flags.parse_axis(lr, float, "--lr", "a number such as 5e-5"),
+    })  # fmt: skip
+
+
 def _check_study(study: bool, measure: dict[str, Any], own: dict[str, Any], recipe: dict[str, Any]) -> None:
     """Raises UsageError for a flag that would be ignored."""
     if study:
-        usual = {"resamples": 100, **_MEASURE}
-        changed = [name for name, value in measure.items() if value != usual[name]]
+        changed = [name for name, value in measure.items() if value != _MEASURE[name]]
         if changed:
             flag = "bootstrap" if changed[0] == "resamples" else changed[0]
             raise UsageError(f"--{flag}: a study measures as `ftbench variability` does without flags; leave it out")

@@ -14,6 +14,7 @@ from ftbench.reporting.claims import COLUMNS, CONTRADICTED, MARGIN, SUPPORTED, U
 from ftbench.reporting.costs import mean_of
 from ftbench.reporting.differences import Difference, contrast, is_compared, with_holm
 from ftbench.reporting.layer_claims import LAYER_JUDGES
+from ftbench.reporting.probe_claims import expressive, kept_more
 from ftbench.reporting.study import Study
 
 
@@ -193,4 +194,6 @@ JUDGES: dict[str, Callable[[Claim, Study], Finding]] = {
     "wins": _wins,
     "slope": _slope,
     **LAYER_JUDGES,
+    "kept more": kept_more,
+    "expressive": expressive,
 }

@@ -71,9 +71,11 @@ class Tuned:
         return places_of(count, self.blocks)
 
     def top(self, count: int) -> Scores:
+        """Of the runs that tuned so many topmost layers."""
         return self.scores(self.same(places_of(count, self.blocks)[-1]))
 
     def all(self) -> Scores:
+        """Of the runs that tuned everything."""
         return self.scores(self.same(None))
 
     def random(self, count: int) -> Scores:
