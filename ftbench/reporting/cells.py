@@ -294,7 +294,7 @@ def setting_columns(keys: Iterable[str]) -> tuple[Column, ...]:
 def described(cell: Cell, keys: Iterable[str]) -> str:
     """``rte, lr 1e-05, steps 100``: the task, then the settings ``keys`` of the cell."""
     values = ((LABELS[key], cell.setting(key)) for key in keys)
-    shown = (f"{label} {value:g}" if isinstance(value, float) else f"{label} {value}" for label, value in values)
+    shown = (f"{label} {'all' if v is None else f'{v:g}' if isinstance(v, float) else v}" for label, v in values)
     return ", ".join([cell.spec.task, *shown])
 
 
