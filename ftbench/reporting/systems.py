@@ -8,35 +8,34 @@ from typing import Any
 from ftbench.metrics import ROUGE
 from ftbench.types import Column, Table
 
-#: what ROUGE does not see, as people read it
+#: what ROUGE does not see: as people read it, and what it is
 WORDING = {
-    "length_ratio": "length ratio", "repetition": "repeated", "empty": "empty", "novel_1": "new words",
-    "novel_2": "new pairs", "copy_rate": "copied",
-}  # fmt: skip
-INTERVALS = "F1 x 100, mean over rows, in brackets its 95 % interval over other rows (bootstrap, 1,000 resamples)."
-SHARES = (
-    "length ratio: words of a prediction / of its references, mean over rows. In percent: repeated, pairs of words that "
-    "a prediction says again; empty, predictions without a word; new, words and pairs that the document does not "
-    "have; copied, words in runs of three or more that stand in the document."
-)
+    "length_ratio": ("length ratio", "words of a prediction / of its references"),
+    "repetition": ("repeated", "pairs of words that a prediction says again"),
+    "empty": ("empty", "predictions without a word"),
+    "novel_1": ("new words", "words that the document does not have"),
+    "novel_2": ("new pairs", "pairs of words that the document does not have"),
+    "copy_rate": ("copied", "words in runs of three or more that stand in the document"),
+}
+INTERVALS = "F1, mean over the rows; in brackets its 95 % interval over other such rows (bootstrap, 1,000 resamples)."
 
 
 def system_tables(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> tuple[Table, Table]:
     """ROUGE with its intervals, and what it does not see. rows: as ``runs.scoring.Scored`` has them."""
-    several = [name for name in (f"{rouge}_mean" for rouge in ROUGE) if any(name in row for row in rows)]
+    several = [name for name in (f"mean_{rouge}" for rouge in ROUGE) if any(name in row for row in rows)]
     scores = [*ROUGE, *several]
     columns = [
         Column("system", "system", numeric=False), Column("n", "n"),
         *(Column(key, key.replace("_", " ")) for name in scores for key in (name, f"{name}_low", f"{name}_high")),
     ]  # fmt: skip
-    means = ["With several references the best one counts; _mean: their mean."] if several else []
+    means = ["Of several references the best one counts; mean: of all of them."] if several else []
     rouge = Table("ROUGE", tuple(columns), tuple(rows), (INTERVALS, *means, *_below(rows), *notes))
     shown = [key for key in WORDING if any(key in row for row in rows)]
     wording = Table(
         "What ROUGE does not see",
-        (Column("system", "system", numeric=False), *(Column(key, WORDING[key]) for key in shown)),
+        (Column("system", "system", numeric=False), *(Column(key, WORDING[key][0]) for key in shown)),
         tuple(rows),
-        (SHARES,),
+        (f"Means over the rows. {'; '.join(f'{WORDING[key][0]}: {WORDING[key][1]}' for key in shown)}.",),
     )
     return rouge, wording
 

@@ -24,7 +24,9 @@ TABLES = tuple(READERS)
 
 @dataclass(frozen=True)
 class Asked:
-    """Which files and columns; an empty column is looked for. line_break: what a line break is written as in them."""
+    """Which files and columns; an empty column is looked for. line_break: what a line break is written as in them.
+    The others are those of ``metrics.rouge.Options``.
+    """
 
     predictions: tuple[str, ...]
     references: str
@@ -33,6 +35,10 @@ class Asked:
     reference_column: str = ""
     document_column: str = ""
     line_break: str = ""
+    stem: bool = True
+    tokenizer: str = "auto"
+    sentences: str = "split"
+    keep_unk: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,7 @@ class Scored:
     notes: tuple[str, ...] = field(default=())
 
 
-def score_files(
-    asked: Asked, options: Options, *, processes: int = 1, progress: Callable[[int], None] | None = None
-) -> Scored:
+def score_files(asked: Asked, *, processes: int = 1, progress: Callable[[int], None] | None = None) -> Scored:
     """Scores every column of every file of predictions against the references, in the order given.
 
     Raises UsageError: a file or column that is not there, numbers of rows that differ (with both), a file that is a
@@ -64,7 +68,8 @@ def score_files(
     systems = _systems(asked)
     for name, texts in systems.items():
         _require_as_many(name, "predictions", texts, asked.references, references)
-    options = options.fitted(references)
+    chosen = Options(asked.stem, asked.tokenizer, asked.keep_unk, asked.sentences)  # type: ignore[arg-type]
+    options = chosen.fitted(references)
     extracted: dict[str, list[str]] = {}
     if documents is not None:
         extracted = extracts(documents, references, median_words([texts[0] for texts in references if texts] or [""]))
@@ -81,9 +86,7 @@ def score_files(
     return Scored(tuple(rows), options, tuple(notes))
 
 
-def read_texts(
-    file: str, column: str, usual: Sequence[str], flag: str, line_break: str = ""
-) -> list[tuple[str, ...]]:
+def read_texts(file: str, column: str, usual: Sequence[str], flag: str, line_break: str = "") -> list[tuple[str, ...]]:
     """The texts of each row: of a table's column, which may hold lists, or the lines of a file of any other kind.
 
     Raises UsageError: no such file or column, no rows, what ``read_table`` raises.
