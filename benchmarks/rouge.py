@@ -32,7 +32,7 @@ from ftbench.tasks.sources import load
 def made_up(rows: int) -> tuple[list[str], list[tuple[str, ...]]]:
     """Three sentences of an article against its next three, from the start and from further on."""
     articles = [split_sentences(text) for text in load(TASKS["news-headline"]).splits["train"].texts[0]]
-    pairs = [(each[i : i + 3], each[i + 3 : i + 6]) for i in range(0, 60) for each in articles if len(each) >= i + 6]
+    pairs = [(each[i : i + 3], each[i + 3 : i + 6]) for i in range(60) for each in articles if len(each) >= i + 6]
     chosen = pairs[:rows]
     assert len(chosen) == rows, f"only {len(chosen)} rows can be made"
     return ["\n".join(a) for a, _ in chosen], [("\n".join(b),) for _, b in chosen]
