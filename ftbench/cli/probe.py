@@ -73,6 +73,21 @@ def probe(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step [16].", rich_help_panel=ENCODER)] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16, for tuning.", rich_help_panel=ENCODER)] = "fp32",
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            help="The weights that are probed and that the next task starts from: of the last step, or of the best "
+            "evaluation, as in the R3F paper.",
+            rich_help_panel=ENCODER,
+        ),
+    ] = "last",
+    select_on: Annotated[
+        str | None,
+        typer.Option(
+            help="Where 'best' is chosen: validation, or train:0.1 for a slice that is not tuned on [validation].",
+            rich_help_panel=ENCODER,
+        ),
+    ] = None,
     pooling: Annotated[
         list[str] | None,
         typer.Option(
@@ -159,7 +174,10 @@ def probe(
         recipe=recipe,
         fixed={
             "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
-            **flags.drop_none({"max_length": max_length, "limit": limit}),
+            "checkpoint": flags.one_of(checkpoint, ("last", "best"), "checkpoint"),
+            **flags.drop_none({
+                "max_length": max_length, "limit": limit, "select_on": select_on and flags.select_on(select_on),
+            }),
         },
         poolings=chosen,
         probe_size=rows,

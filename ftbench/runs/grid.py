@@ -57,7 +57,8 @@ class Options:
     """How the study is carried out; none of it changes a number.
 
     keep_model: write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
-    need_models: later runs start from the earlier ones: a finished run that kept no weights is done again.
+    need_models: later runs start from the earlier ones: one that kept no weights is trained once more where a run that
+                 starts from it is still to be done.
     """
 
     device: str = "auto"
@@ -88,6 +89,7 @@ class Grid:
     parents: Sequence[Record] = ()
     _fresh: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
+    _planned: int = 0
 
     def run(self, stages: Sequence[Stage]) -> list[Record]:
         """Every record of the study, in the stages' order.
@@ -95,11 +97,9 @@ class Grid:
         Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be
         loaded); all other failures become records with status ``failed``.
         """
-        total = 0
         for stage in stages:
             specs = stage(self.records)
-            total += len(specs)
-            self.progress.planned(total)
+            self._plan(len(specs))
             self._run_stage(specs)
         return self.records
 
@@ -123,9 +123,13 @@ class Grid:
                 elif record in chosen and not model.exists():
                     self._again.add(record.result.spec.id)
         missing = [record.result.spec for record in self.records if record.result.spec.id in self._again]
-        self.progress.planned(len(self.records) + len(missing))
+        self._plan(len(missing))
         self.records = [record for record in self.records if record.result.spec.id not in self._again]
         self._run_stage(missing)
+
+    def _plan(self, more: int) -> None:
+        self._planned += more
+        self.progress.planned(self._planned)
 
     def _run_stage(self, specs: Sequence[RunSpec]) -> None:
         done: dict[str, Record] = {}
@@ -148,7 +152,7 @@ class Grid:
             self.progress.finished(record, skipped=True)
             return record
         self._stop_if_asked()
-        claim = self.store.claim(spec)
+        claim = self.store.claim(spec) if self._parents_are_there(spec) else None
         if claim is None:
             return None
         try:
@@ -172,9 +176,20 @@ class Grid:
         if record is None or spec.id in self._fresh:
             return record
         retry = self.options.retry_failed and record.result.status != "ok"
-        wanted = self.options.need_models and spec.kind == "finetune" and record.result.status == "ok"
-        bare = wanted and not (record.folder / "model").is_dir()
-        return None if self.options.force or retry or bare or spec.id in self._again else record
+        bare = spec.id in self._again and not (record.folder / "model").is_dir()
+        return None if self.options.force or retry or bare else record
+
+    def _parents_are_there(self, spec: RunSpec) -> bool:
+        """Whether the weights that a run starts from are. A run of this study that kept none is trained once more, to
+        the same numbers; False while another process has it."""
+        own = {record.result.spec.id: record for record in self.records if self.options.need_models}
+        for record in (own[parent] for parent in spec.parents if parent in own):
+            if not (record.folder / "model").is_dir():
+                self._plan(record.result.spec.id not in self._again)
+                self._again.add(record.result.spec.id)
+                if self._one(record.result.spec) is None:
+                    return False
+        return True
 
     def _do(self, spec: RunSpec) -> Record:
         import torch
