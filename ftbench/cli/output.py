@@ -58,7 +58,6 @@ def further_tables(records: Sequence[Record], searches: Sequence[Search], form: 
     """
     scripts = form in ("csv", "csv-long", "json")
     measured = [r for r in records if r.result.spec.kind == "variability" and r.result.status == "ok"]
-    probes = [record for record in records if record.result.spec.kind == "probe"]
     search = search_table(searches)
     tables: dict[str, list[Table]] = {"search": [search] if search else []}
     if measured:
@@ -72,8 +71,8 @@ def further_tables(records: Sequence[Record], searches: Sequence[Search], form: 
             "layers": [layers_table(measured)] if scripts else layer_tables(full),
             "subsets": [compared] if compared else [],
         }
-    if probes:
-        found = zip(("probe", "probe_layers", "collapse"), probe_tables(probes).values(), strict=True)
+    if any(record.result.spec.kind == "probe" for record in records):
+        found = zip(("probe", "probe_layers", "collapse"), probe_tables(records).values(), strict=True)
         tables |= {name: [table] for name, table in found if table}
     return tables
 

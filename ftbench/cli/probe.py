@@ -175,9 +175,13 @@ def probe(
         fixed={
             "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
             "checkpoint": flags.one_of(checkpoint, ("last", "best"), "checkpoint"),
-            **flags.drop_none({
-                "max_length": max_length, "limit": limit, "select_on": select_on and flags.select_on(select_on),
-            }),
+            **flags.drop_none(
+                {
+                    "max_length": max_length,
+                    "limit": limit,
+                    "select_on": select_on and flags.select_on(select_on),
+                }
+            ),
         },
         poolings=chosen,
         probe_size=rows,

@@ -101,10 +101,10 @@ def run_probes(
     with attended(Store(output_dir), loaded.values(), checkpoints, options, quiet=quiet) as grid:
         grid.parents = [one for one in given if isinstance(one, Record)]
         grid.run(stages)
-    probes = [record for record in grid.records if record.result.spec.kind == "probe"]
+    records = [*grid.parents, *grid.records]
     if figure is not None:
-        draw_probes(probes, figure)
-    _print(probes, grid.records, as_json=as_json)
+        draw_probes(records, figure)
+    _print(records, grid.records, as_json=as_json)
     if not quiet:
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
     return sum(record.result.status == "failed" for record in grid.records)
@@ -225,8 +225,8 @@ def _given(name: str, models: Sequence[Checkpoint]) -> Checkpoint | Record:
     return record
 
 
-def _print(probes: Sequence[Record], records: Sequence[Record], *, as_json: bool) -> None:
-    tables = {**probe_tables(probes), "between": between_table(probes, between_seeds)}
+def _print(known: Sequence[Record], records: Sequence[Record], *, as_json: bool) -> None:
+    tables = {**probe_tables(known), "between": between_table(known, between_seeds)}
     if as_json:
         shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}
         print(json.dumps(plain({**shown, "runs": [describe(r) for r in records]}), indent=2, allow_nan=False))

@@ -37,7 +37,8 @@ VERSIONS = {
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
 TEXTS = frozenset({
-    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", "checkpoint", *VERSIONS,
+    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", "checkpoint",
+    *VERSIONS,
 })  # fmt: skip
 LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
 #: what tables say for a field that is empty

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ftbench.reporting.cells import LABELS, RECIPE_AXES, ROW_AXES, VERSIONS, canonical
+from ftbench.reporting.select import field_of
+from ftbench.runs.store import beside
 from ftbench.types import Column, Record, RunSpec, Table
 
 PRETRAINED, RANDOM = "pretrained", "random"
 #: shown beside the probe; all of them are in the JSON and in ``collapse``
 SHOWN = ("effective_rank", "anisotropy", "cka", "ridge_r2")
 LAYERS = 12
+#: how an encoder was tuned; a column each where encoders of one name differ in it
+TUNED = tuple(key for key in (*ROW_AXES, *RECIPE_AXES, *VERSIONS) if key not in ("model", "encoder"))
 NOTES = (
     "score: linear probe on the top layer of the frozen encoder, fitted on rows of the task; mean over seeds.",
     "kept: share of the pretrained encoder's lead over a random one that is left; above 100 % where tuning helped.",
@@ -27,9 +32,13 @@ BETWEEN = (
 
 @dataclass(frozen=True)
 class Probed:
-    """Probe runs of one encoder's arm on one task: they differ in nothing but the seed."""
+    """Probe runs of one encoder's arm on one task: they differ in nothing but the seed.
+
+    tuning: the runs that made the encoder of the first of them, the last one first, as far as they are known
+    """
 
     records: tuple[Record, ...]
+    tuning: tuple[Record, ...] = ()
 
     @property
     def spec(self) -> RunSpec:
@@ -57,6 +66,12 @@ class Probed:
     def is_reference(self) -> bool:
         return not self.spec.parents
 
+    def tuned(self, key: str) -> str:
+        """A setting that the encoder was tuned with; in the order of the tasks where it changed on the way."""
+        found = [field_of(record, key) for record in reversed(self.tuning)]
+        values = ["all" if value is None else str(value) for value in found]
+        return values[0] if len(set(values)) == 1 else ">".join(values)
+
     @property
     def perplexity(self) -> float | None:
         """Of the texts, where the checkpoint has a language-model head; mean over the runs."""
@@ -76,14 +91,20 @@ class Probed:
 
 
 def group(records: Sequence[Record]) -> list[list[Probed]]:
-    """Probes of the same rows, model and settings together: the random encoder, the pretrained one, then the others."""
-    arms: dict[str, list[Record]] = {}
-    for record in records:
-        spec = record.result.spec
-        arms.setdefault(repr((spec.arm(), spec.method)), []).append(record)
+    """Probes of the same rows, model and settings together: the random encoder, the pretrained one, then the others.
+
+    Probes are averaged where their encoders were tuned alike: the runs that tuned them are looked for among
+    ``records`` and beside them in the store. Where they are gone, encoders are told apart by tasks and methods alone.
+    """
+    known: dict[str, Record | None] = {record.result.spec.id: record for record in records}
+    arms: dict[str, list[tuple[Record, tuple[Record, ...]]]] = {}
+    for record in (record for record in records if record.result.spec.kind == "probe"):
+        tuning = _tuning(record, known)
+        alike = canonical([one.result.spec.arm() for one in (record, *tuning)])
+        arms.setdefault(alike, []).append((record, tuning))
     sets: dict[tuple[Any, ...], list[Probed]] = {}
     for runs in arms.values():
-        probed = Probed(tuple(runs))
+        probed = Probed(tuple(record for record, _ in runs), runs[0][1])
         key = (*probed.spec.rows_key()[:-1], probed.spec.pooling, probed.spec.repeats)
         sets.setdefault(key, []).append(probed)
     order = {RANDOM: 0, PRETRAINED: 1}
@@ -91,6 +112,27 @@ def group(records: Sequence[Record]) -> list[list[Probed]]:
         sorted(found, key=lambda one: (order.get(one.encoder, 2) if one.is_reference else 2, one.encoder.count(">")))
         for found in sets.values()
     ]
+
+
+def _tuning(record: Record, known: dict[str, Record | None]) -> tuple[Record, ...]:
+    """The runs that an encoder went through, the last one first, as far as they are there; ``known`` is added to."""
+    for parent in record.result.spec.parents:
+        if parent not in known:
+            known[parent] = beside(record, parent)
+        if found := known[parent]:
+            return (found, *_tuning(found, known))
+    return ()
+
+
+def differing(sets: Sequence[Sequence[Probed]]) -> list[str]:
+    """Of ``TUNED``, what tells encoders apart that were tuned on the same tasks with the same method."""
+    found: set[str] = set()
+    for probed in sets:
+        alike: dict[tuple[str, str], list[Probed]] = {}
+        for one in (one for one in probed if one.tuning):
+            alike.setdefault((one.encoder, one.spec.method), []).append(one)
+        found |= {key for some in alike.values() for key in TUNED if len({one.tuned(key) for one in some}) > 1}
+    return [key for key in TUNED if key in found]
 
 
 def probe_tables(records: Sequence[Record]) -> dict[str, Table | None]:
@@ -117,6 +159,7 @@ def _names(one: Probed) -> dict[str, Any]:
         "pooling": one.spec.pooling,
         "encoder": one.encoder,
         "method": None if one.is_reference else one.spec.method,
+        **{f"tuned_{key}": one.tuned(key) for key in (TUNED if one.tuning else ())},
         "style": "reference" if one.is_reference else "",
     }
 
@@ -124,6 +167,7 @@ def _names(one: Probed) -> dict[str, Any]:
 def _name_columns(sets: Sequence[Sequence[Probed]]) -> tuple[Column, ...]:
     poolings = {one.spec.pooling for found in sets for one in found}
     keys = {"task": "probed", "pooling": "pooling", "encoder": "tuned on", "method": "method"}
+    keys |= {f"tuned_{key}": LABELS[key] for key in differing(sets)}
     return tuple(
         Column(key, label, numeric=False) for key, label in keys.items() if key != "pooling" or len(poolings) > 1
     )

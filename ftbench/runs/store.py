@@ -157,6 +157,14 @@ def read(folder: Path) -> Record:
     return record
 
 
+def beside(record: Record, identity: str) -> Record | None:
+    """The run of that id in the store that a record is of; None where it is not there, or cannot be read."""
+    for folder in record.folder.absolute().parent.parent.glob(f"*/*-{identity}"):
+        with contextlib.suppress(ValueError, OSError):
+            return read(folder)
+    return None
+
+
 def read_all(roots: Iterable[Path]) -> Found:
     """Every finished run and search below the folders, in a stable order; what cannot be read is named, not fatal."""
     found = Found()

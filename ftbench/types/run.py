@@ -70,9 +70,9 @@ class RunSpec:
 
     layers:         ``Layers`` as text; empty: every block is tuned, and the embeddings
     frozen_dropout: whether what lies below the lowest tuned block drops as in plain fine-tuning, or not at all
-    checkpoint:     the weights that fine-tuning ends with: of the last step, or of the best evaluation by the headline, on
-                    the slice ``select_on`` where there is one, else on validation; ``last`` of a method that has other
-                    weights as its result
+    checkpoint:     the weights that fine-tuning ends with: of the last step, or of the best evaluation by the headline
+                    on the slice ``select_on``, or on validation; a method that has other weights as its result ends
+                    with those
     max_length:     tokens of a text, or of a document that is summarized; the same for references and runs
     max_target_length, label_smoothing, smoothed_over: what summaries are trained on, see ``training.summaries``
     num_beams to early_stopping: as ``generate`` of transformers has them; 0 is none
