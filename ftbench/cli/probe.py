@@ -82,12 +82,12 @@ def probe(
         ),
     ] = "last",
     select_on: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="Where 'best' is chosen: validation, or train:0.1 for a slice that is not tuned on [validation].",
+            help="Where the best evaluation is chosen: train:0.1 holds out a tenth of the rows to tune on.",
             rich_help_panel=ENCODER,
         ),
-    ] = None,
+    ] = "validation",
     pooling: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,11 +116,18 @@ def probe(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    jobs: flags.Jobs = "1",
+    engine: flags.EngineName = None,
+    jobs_per_gpu: flags.JobsPerGpu = 1,
+    time_limit: flags.TimeLimit = None,
+    retries: flags.Retries = 0,
+    deterministic: flags.Deterministic = False,
     output_dir: flags.OutputDir = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="Do finished runs again.", rich_help_panel=OUTPUT)] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.", rich_help_panel=OUTPUT)
     ] = False,
+    track: flags.Track = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
     figure: Annotated[
         Path | None,
@@ -175,23 +182,20 @@ def probe(
         fixed={
             "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
             "checkpoint": flags.one_of(checkpoint, ("last", "best"), "checkpoint"),
-            **flags.drop_none(
-                {
-                    "max_length": max_length,
-                    "limit": limit,
-                    "select_on": select_on and flags.select_on(select_on),
-                }
-            ),
+            "select_on": flags.select_on(select_on),
+            **flags.drop_none({"max_length": max_length, "limit": limit}),
         },
         poolings=chosen,
         probe_size=rows,
         repeats=repeats,
         reference_text=reference_text,
     )
-    failed = run_probes(
-        ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed, quiet=quiet,
-        as_json=json, figure=figure,
+    options = flags.machine(
+        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
+        keep_model=True, need_models=True,
     )  # fmt: skip
+    failed = run_probes(ask, output_dir, options, quiet=quiet, as_json=json, figure=figure, track=track)
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
         raise typer.Exit(1)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftbench.cli.options import cache_folder
 from ftbench.cli.output import describe, describe_data
 from ftbench.cli.study import attended
 from ftbench.errors import UsageError
@@ -23,10 +22,10 @@ from ftbench.reporting.render import render
 from ftbench.runs import protocols
 from ftbench.runs.between import between_seeds
 from ftbench.runs.files import plain
-from ftbench.runs.grid import Options
 from ftbench.runs.protocols import Protocol
 from ftbench.runs.stages import Request, parse_arms
 from ftbench.runs.store import Store, read
+from ftbench.runs.work import Options
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
 from ftbench.types import Data, Record, RunSpec
@@ -62,14 +61,12 @@ class ProbeAsk:
 def run_probes(
     ask: ProbeAsk,
     output_dir: Path,
+    options: Options,
     *,
-    device: str,
-    threads: int | None,
-    force: bool,
-    retry_failed: bool,
     quiet: bool,
     as_json: bool,
     figure: Path | None = None,
+    track: str | None = None,
 ) -> int:
     """Does the protocol and prints its tables. Returns how many runs failed. Raises what ``Grid.run`` raises."""
     if figure is not None:
@@ -85,27 +82,18 @@ def run_probes(
     loaded = dict(zip(everything, map(load, tasks), strict=True))
     tuned = [loaded[name] for name in names]
     targets = [loaded[name] for name in everything if name in probed or name == REFERENCE_TEXT]
-    options = Options(
-        device=device,
-        threads=threads,
-        cache=cache_folder(),
-        force=force,
-        retry_failed=retry_failed,
-        keep_model=True,
-        need_models=True,
-    )
     stages = [stage for probing in _probings(ask) for stage in _stages(ask, probing, models, tuned, targets, given)]
     if not quiet:
         for data in loaded.values():
             print(describe_data(data), file=sys.stderr)
     checkpoints = [*models, *(one for one in given if isinstance(one, Checkpoint))]
-    with attended(Store(output_dir), loaded.values(), checkpoints, options, quiet=quiet) as grid:
+    with attended(Store(output_dir), loaded.values(), checkpoints, options, quiet=quiet, track=track) as grid:
         grid.parents = [one for one in given if isinstance(one, Record)]
         grid.run(stages)
-    records = [*grid.parents, *grid.records]
+    probes = [record for record in grid.records if record.result.spec.kind == "probe"]
     if figure is not None:
-        draw_probes(records, figure)
-    _print(records, grid.records, as_json=as_json)
+        draw_probes(probes, figure)
+    _print(probes, grid.records, as_json=as_json)
     if not quiet:
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
     return sum(record.result.status == "failed" for record in grid.records)
@@ -235,8 +223,8 @@ def _to_keep_weights(folder: Path) -> str:
     return shlex.join([*command, *keeps])
 
 
-def _print(known: Sequence[Record], records: Sequence[Record], *, as_json: bool) -> None:
-    tables = {**probe_tables(known), "between": between_table(known, between_seeds)}
+def _print(probes: Sequence[Record], records: Sequence[Record], *, as_json: bool) -> None:
+    tables = {**probe_tables(probes), "between": between_table(probes, between_seeds)}
     if as_json:
         shown = {name: json.loads(render(table, "json")) if table else None for name, table in tables.items()}
         print(json.dumps(plain({**shown, "runs": [describe(r) for r in records]}), indent=2, allow_nan=False))

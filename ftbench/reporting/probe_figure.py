@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftbench.errors import UsageError
-from ftbench.reporting.cells import LABELS
 from ftbench.reporting.pictures import COLOURS, GREY, MARKERS, write
-from ftbench.reporting.probes import PRETRAINED, RANDOM, Probed, differing, group
+from ftbench.reporting.probed import PRETRAINED, RANDOM, Probed, group
 from ftbench.types import Record
 
 if TYPE_CHECKING:
@@ -34,16 +33,14 @@ def draw_probes(records: Sequence[Record], path: Path) -> None:
     sets = [found for found in group(records) if any(one.ok for one in found)][:MOST]
     if not sets:
         raise UsageError("--figure: no finished probe to draw")
-    keys = differing(sets)
-    arms = sorted({_arm(one, keys) for found in sets for one in found if not one.is_reference}, key=_std_first)
+    methods = sorted({one.spec.method for found in sets for one in found if not one.is_reference}, key=_std_first)
     staged = any(one.encoder.count(">") for found in sets for one in found)
     figure = Figure(figsize=(max(5.0, 3.0 * len(sets)), 5.4), layout="constrained")
     grid = figure.subplots(2, len(sets), squeeze=False)
     for column, found in enumerate(sets):
         above, below = grid[0][column], grid[1][column]
-        named = [(one, _arm(one, keys)) for one in found if one.ok]
-        (_by_stage if staged else _by_layer)(above, named, arms)
-        _collapse(below, named, arms)
+        (_by_stage if staged else _by_layer)(above, found, methods)
+        _collapse(below, found, methods)
         above.set_title(found[0].spec.task, fontsize=9)
         for axes in (above, below):
             axes.tick_params(labelsize=7)
@@ -56,49 +53,50 @@ def draw_probes(records: Sequence[Record], path: Path) -> None:
     write(figure, path)
 
 
-def _by_layer(axes: Axes, named: Sequence[tuple[Probed, str]], arms: Sequence[str]) -> None:
-    for one, arm in named:
+def _by_layer(axes: Axes, found: Sequence[Probed], methods: Sequence[str]) -> None:
+    for one in (one for one in found if one.ok):
         layers = list(range(1, one.layers + 1))
         values = [one.values(one.metric, layer) for layer in layers]
         if one.is_reference:
             means = [statistics.fmean(v) for v in values]
             axes.plot(layers, means, color=GREY, ls=":" if one.encoder == RANDOM else "-", lw=1.2, label=one.encoder)
         else:
-            _line(axes, layers, values, arm, arms)
+            _line(axes, layers, values, one.spec.method, methods)
     axes.set_xlabel("layer", fontsize=8)
 
 
-def _by_stage(axes: Axes, named: Sequence[tuple[Probed, str]], arms: Sequence[str]) -> None:
+def _by_stage(axes: Axes, found: Sequence[Probed], methods: Sequence[str]) -> None:
     """The top layer after each stage; x is the number of tasks that the encoder was tuned on before."""
-    for one in (one for one, _ in named if one.is_reference):
+    ready = [one for one in found if one.ok]
+    for one in (one for one in ready if one.is_reference):
         level = statistics.fmean(_top(one))
         axes.axhline(level, color=GREY, ls=":" if one.encoder == RANDOM else "-", lw=1.2, label=one.encoder)
-    for arm in arms:
-        own = sorted((one for one, name in named if not one.is_reference and name == arm), key=_stage)
-        _line(axes, [_stage(one) for one in own], [_top(one) for one in own], arm, arms)
+    for method in methods:
+        own = sorted((one for one in ready if not one.is_reference and one.spec.method == method), key=_stage)
+        _line(axes, [_stage(one) for one in own], [_top(one) for one in own], method, methods)
     axes.set_xlabel("tasks tuned on before", fontsize=8)
-    axes.set_xticks(sorted({_stage(one) for one, _ in named if not one.is_reference}))
+    axes.set_xticks(sorted({_stage(one) for one in ready if not one.is_reference}))
 
 
-def _line(axes: Axes, x: Sequence[int], values: Sequence[Sequence[float]], arm: str, arms: Sequence[str]) -> None:
+def _line(axes: Axes, x: Sequence[int], values: Sequence[Sequence[float]], method: str, methods: Sequence[str]) -> None:
     """Means of ``values``, a list for each x, with bars from the lowest to the highest."""
     means = [statistics.fmean(v) for v in values]
     spread = [
         [mean - min(v) for mean, v in zip(means, values, strict=True)],
         [max(v) - mean for mean, v in zip(means, values, strict=True)],
     ]
-    axes.errorbar(x, means, yerr=spread, label=arm, ms=4, lw=1.3, capsize=2, **_style(arm, arms))
+    axes.errorbar(x, means, yerr=spread, label=method, ms=4, lw=1.3, capsize=2, **_style(method, methods))
 
 
 def _top(one: Probed) -> list[float]:
     return one.values(one.metric, one.layers)
 
 
-def _collapse(axes: Axes, named: Sequence[tuple[Probed, str]], arms: Sequence[str]) -> None:
-    for one, arm in named:
+def _collapse(axes: Axes, found: Sequence[Probed], methods: Sequence[str]) -> None:
+    for one in (one for one in found if one.ok):
         ranks = one.values("effective_rank", one.layers, "collapse")
         if not one.is_reference:
-            axes.scatter(ranks, _top(one), s=16, alpha=0.8, **_style(arm, arms))
+            axes.scatter(ranks, _top(one), s=16, alpha=0.8, **_style(one.spec.method, methods))
         elif one.encoder == PRETRAINED:
             axes.scatter(ranks, _top(one), s=28, marker="o", facecolors="none", edgecolors=GREY)
         else:
@@ -106,20 +104,14 @@ def _collapse(axes: Axes, named: Sequence[tuple[Probed, str]], arms: Sequence[st
     axes.set_xlabel("effective rank", fontsize=8)
 
 
-def _arm(one: Probed, keys: Sequence[str]) -> str:
-    """The method, and what tells the encoder from others that it tuned: ``std, train 500``."""
-    more = [f"{LABELS[key]} {one.tuned(key)}" for key in (keys if one.tuning else ())]
-    return ", ".join([one.spec.method, *more])
-
-
-def _std_first(arm: str) -> tuple[bool, str]:
-    return not arm.startswith("std"), arm
+def _std_first(method: str) -> tuple[bool, str]:
+    return method != "std", method
 
 
 def _stage(one: Probed) -> int:
     return one.encoder.count(">") + 1
 
 
-def _style(arm: str, arms: Sequence[str]) -> dict[str, Any]:
-    number = arms.index(arm)
+def _style(method: str, methods: Sequence[str]) -> dict[str, Any]:
+    number = methods.index(method)
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}

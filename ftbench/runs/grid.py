@@ -1,77 +1,34 @@
-"""Does the runs of a study, one after the other, and loses none.
+"""Does the runs of a study, here one after the other or at an engine, and loses none.
 
 A finished run is skipped, an interrupted one continues, a failure is recorded and the others go on,
-a run that another process has claimed is waited for.
+a run that another process has claimed is waited for. A run whose process died (killed, or crashed without an error
+of Python's) is done again by the next command: that says little about the run.
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
+import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
-from ftbench.errors import Interrupted, StoreError, UsageError
-from ftbench.lookup import import_object
+from ftbench.errors import Interrupted
 from ftbench.models.locate import Checkpoint
+from ftbench.runs import engines
+from ftbench.runs.attend import LOST, Attendant
 from ftbench.runs.claim import holder
-from ftbench.runs.files import write_atomic
+from ftbench.runs.manifest import Manifest, path_for, tasks_of
+from ftbench.runs.progress import StudyProgress
+from ftbench.runs.rows import save_rows
 from ftbench.runs.stages import Stage
 from ftbench.runs.store import Store
-from ftbench.types import Data, Record, Result, RunSpec
+from ftbench.runs.work import Bench, Options
+from ftbench.types import Data, Record, RunSpec, Search
 from ftbench.types.run import CHECKPOINT
 
-log = logging.getLogger(__name__)
-#: what each kind of run does; as paths, so that none loads torch before it is needed
-WORK = {
-    "finetune": "ftbench.training.run:finetune",
-    "reference": "ftbench.training.reference:reference",
-    "probe": "ftbench.training.probe:probe",
-    "variability": "ftbench.training.variability:measure",
-    "summarize": "ftbench.training.summarize:summarize",
-}
 POLL_SECONDS = 1.0
-
-
-class StudyProgress(Protocol):
-    """Told what the study does. A run's own steps go to ``step`` and ``evaluated``."""
-
-    def planned(self, total: int) -> None: ...
-
-    def started(self, spec: RunSpec) -> None: ...
-
-    def finished(self, record: Record, *, skipped: bool) -> None: ...
-
-    def waiting(self, who: str) -> None: ...
-
-    def step(self, done: int, total: int, loss: float | None) -> None: ...
-
-    def evaluated(self, done: int, metric: str, value: float) -> None: ...
-
-
-@dataclass(kw_only=True)
-class Options:
-    """How the study is carried out; none of it changes a number.
-
-    keep_model: write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
-    need_models: later runs start from the earlier ones: one that kept no weights is trained once more where a run that
-                 starts from it is still to be done.
-    """
-
-    device: str = "auto"
-    threads: int | None = None
-    cache: Path | None = None
-    force: bool = False
-    retry_failed: bool = False
-    keep_model: bool = False
-    need_models: bool = False
-    checkpoint_every: int = 0
-    prefix_cache: str = "auto"
-    should_stop: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -79,6 +36,7 @@ class Grid:
     """The inputs of a study's runs by fingerprint, and the store they go to.
 
     parents: finished runs, of this or another store, that runs of the study start from
+    answers: what is written down of the records in the end, such as what a search has chosen
     """
 
     store: Store
@@ -88,21 +46,29 @@ class Grid:
     options: Options
     records: list[Record] = field(default_factory=list)
     parents: Sequence[Record] = ()
+    answers: Callable[[Store, Sequence[Record]], list[Search]] = lambda store, records: []
     _fresh: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
-    _planned: int = 0
+    _total: int = 0
+    _planned: dict[str, RunSpec] = field(default_factory=dict)
+    _plan: Path | None = None
+    _engine: engines.Engine | None = None
 
-    def run(self, stages: Sequence[Stage]) -> list[Record]:
+    def run(self, stages: Iterable[Stage]) -> list[Record]:
         """Every record of the study, in the stages' order.
 
         Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be
         loaded); all other failures become records with status ``failed``.
         """
         for stage in stages:
-            specs = stage(self.records)
-            self._plan(len(specs))
-            self._run_stage(specs)
+            self._run_stage(stage(self.records))
         return self.records
+
+    def close(self) -> None:
+        """Ends the engine's workers. A grid that is run again starts new ones."""
+        if self._engine:
+            self._engine.close()
+            self._engine = None
 
     def keep_models(self, which: str) -> None:
         """Keeps the weights of each arm's best or median seed, or of all.
@@ -124,36 +90,109 @@ class Grid:
                 elif record in chosen and not model.exists():
                     self._again.add(record.result.spec.id)
         missing = [record.result.spec for record in self.records if record.result.spec.id in self._again]
-        self._plan(len(missing))
         self.records = [record for record in self.records if record.result.spec.id not in self._again]
         self._run_stage(missing)
 
-    def _plan(self, more: int) -> None:
-        self._planned += more
-        self.progress.planned(self._planned)
-
     def _run_stage(self, specs: Sequence[RunSpec]) -> None:
+        self._total += len(specs)
+        self.progress.planned(self._total)
+        self._train_parents_again(specs)
+        plan = self.write_plan(specs, for_workers=self.options.setup.engine != engines.HERE)
         done: dict[str, Record] = {}
         try:
-            while missing := [spec for spec in specs if spec.id not in done]:
-                before = len(done)
-                for spec in missing:
-                    if record := self._one(spec):
-                        done[spec.id] = record
-                if len(done) == before:
-                    self.progress.waiting(holder(self.store.folder(missing[0])) or "another process")
-                    self._stop_if_asked()
-                    time.sleep(POLL_SECONDS)
+            if self.options.setup.engine == engines.HERE:
+                self._run_here(specs, done)
+            else:
+                self._run_elsewhere(specs, plan, done)
         finally:  # also when interrupted, so that it can be said how many there are
             self.records += [done[spec.id] for spec in specs if spec.id in done]
 
-    def _one(self, spec: RunSpec) -> Record | None:
+    def _train_parents_again(self, specs: Sequence[RunSpec]) -> None:
+        """Runs of this study whose weights are gone, where one that starts from them is still to be done; to the same
+        numbers."""
+        if not self.options.need_models:
+            return
+        own = {record.result.spec.id: record for record in self.records}
+        wanted = dict.fromkeys(parent for spec in specs if not self._finished(spec) for parent in spec.parents)
+        bare = [own[parent] for parent in wanted if parent in own and not (own[parent].folder / "model").is_dir()]
+        if bare:
+            known = len(self.records)
+            self._again |= {record.result.spec.id for record in bare}
+            self._run_stage([record.result.spec for record in bare])
+            del self.records[known:]  # they are there already
+
+    def write_plan(self, specs: Sequence[RunSpec], *, for_workers: bool) -> Manifest:
+        """The plan file with these runs and those of earlier stages, for ``ftbench status``; and for workers, the rows.
+
+        Raises StoreError, and UsageError for a task that workers cannot have.
+        """
+        self._planned |= {spec.id: spec for spec in specs}
+        if self._plan is None:
+            self._plan = path_for(self.store.root, specs)
+            Manifest.cancel_file(self._plan).unlink(missing_ok=True)
+        plan = Manifest(
+            path=self._plan,
+            runs=list(self._planned.values()),
+            tasks=tasks_of(self.data.values(), strict=for_workers),
+            models=self.models,
+            parents={record.result.spec.id: record.folder for record in self.parents},
+            options=self.options.to_json(),
+            command=["ftbench", *sys.argv[1:]],
+        )
+        plan.write()
+        for key in {spec.data for spec in specs if for_workers}:
+            save_rows(self.data[key], plan.rows_folder(self.options.cache))
+        return plan
+
+    def _run_here(self, specs: Sequence[RunSpec], done: dict[str, Record]) -> None:
+        """One after the other in this process."""
+        options = replace(self.options, should_stop=self._is_asked_to_stop)
+        bench = Bench(self.store, self.data, self.models, self.progress, options, self._folder_of)
+        while missing := [spec for spec in specs if spec.id not in done]:
+            before = len(done)
+            for spec in missing:
+                if record := self._one(spec, bench):
+                    done[spec.id] = record
+            if len(done) == before:
+                self.progress.waiting(holder(self.store.folder(missing[0])) or "another process")
+                self._stop_if_asked()
+                time.sleep(POLL_SECONDS)
+
+    def _run_elsewhere(self, specs: Sequence[RunSpec], plan: Manifest, done: dict[str, Record]) -> None:
+        """At an engine, several at a time."""
+        left: dict[str, RunSpec] = {}
+        again: set[str] = set()
+        for spec in specs:
+            if record := self._finished(spec):
+                done[spec.id] = record
+                self.progress.finished(record, skipped=True)
+                continue
+            left[spec.id] = spec
+            if self.store.find(spec):
+                again.add(spec.id)
+                self._forget(spec)
+        if not left:
+            return
+        self._engine = self._engine or engines.make(replace(self.options.setup, threads=self.options.threads))
+        attendant = Attendant(
+            self._engine, plan.path, self.store, self.progress, self.options.retries, self._is_asked_to_stop, again
+        )
+        for record, by_another in attendant.results(left):
+            self._fresh.add(record.result.spec.id)
+            done[record.result.spec.id] = record
+            self.progress.finished(record, skipped=by_another)
+
+    def _folder_of(self, identity: str) -> Path:
+        """Where a finished run is that others start from."""
+        return {record.result.spec.id: record.folder for record in (*self.parents, *self.records)}[identity]
+
+    def _one(self, spec: RunSpec, bench: Bench) -> Record | None:
         """The run's record, done now or before; None while another process has it."""
         if record := self._finished(spec):
             self.progress.finished(record, skipped=True)
             return record
         self._stop_if_asked()
-        claim = self.store.claim(spec) if self._parents_are_there(spec) else None
+        claim = self.store.claim(spec)
         if claim is None:
             return None
         try:
@@ -162,10 +201,8 @@ class Grid:
             if record is None:
                 self.progress.started(spec)
                 self._fresh.add(spec.id)
-                before = self.store.find(spec)
-                if self.options.force and before and before.result.status == "failed":
-                    (before.folder / CHECKPOINT).unlink(missing_ok=True)
-                record = self._do(spec)
+                self._forget(spec)
+                record = bench.do(spec)
             self.progress.finished(record, skipped=done_by_another)
             return record
         finally:
@@ -176,99 +213,24 @@ class Grid:
         record = self.store.find(spec)
         if record is None or spec.id in self._fresh:
             return record
-        retry = self.options.retry_failed and record.result.status != "ok"
+        lost = record.result.facts.get("failure") == LOST
+        retry = lost or (self.options.retry_failed and record.result.status != "ok")
         bare = spec.id in self._again and not (record.folder / "model").is_dir()
         return None if self.options.force or retry or bare else record
 
-    def _parents_are_there(self, spec: RunSpec) -> bool:
-        """Whether the weights that a run starts from are. A run of this study that kept none is trained once more, to
-        the same numbers; False while another process has it."""
-        own = {record.result.spec.id: record for record in self.records if self.options.need_models}
-        for record in (own[parent] for parent in spec.parents if parent in own):
-            if not (record.folder / "model").is_dir():
-                self._plan(record.result.spec.id not in self._again)
-                self._again.add(record.result.spec.id)
-                if self._one(record.result.spec) is None:
-                    return False
-        return True
-
-    def _do(self, spec: RunSpec) -> Record:
-        import torch
-        from threadpoolctl import threadpool_limits
-
-        from ftbench.runs.environment import environment
-        from ftbench.training.precision import choose_device
-        from ftbench.training.run import Place
-        from ftbench.training.watch import Control
-
-        device = choose_device(self.options.device)
-        if self.options.threads:
-            torch.set_num_threads(self.options.threads)
-            threadpool_limits(self.options.threads)  # NumPy's and SciPy's too
-        place = Place(self.store.folder(spec), device, self.options.cache, self.options.prefix_cache)
-        control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
-        work = import_object(WORK[spec.kind], "run")
-        try:
-            outcome = work(spec, self.data[spec.data], self._source(spec), place, control)
-        except (Interrupted, StoreError, UsageError):
-            raise
-        except Exception as error:
-            return self._failed(spec, error, environment(str(device)))
-        kept = self.options.keep_model and not spec.is_trial
-        save_model = outcome.backbone.save if kept and outcome.backbone else None
-        return self.store.save(
-            outcome.result,
-            outcome.cost,
-            history=outcome.history,
-            predictions=outcome.predictions,
-            environment=environment(str(device)),
-            save_model=save_model,
-        )
-
-    def _source(self, spec: RunSpec) -> Checkpoint:
-        """The checkpoint that a run starts from. Raises UsageError where that is of a run that kept no weights."""
-        pretrained = self.models[spec.weights]
-        if not spec.parents:
-            return pretrained
-        (parent,) = spec.parents
-        if parent in self.models:
-            return replace(self.models[parent], origin=pretrained)
-        folders = {record.result.spec.id: record.folder for record in (*self.parents, *self.records)}
-        folder = folders[parent]
-        if not (folder / "model").is_dir():
-            raise UsageError(f"{folder} kept no weights. Run its command again with --save-model all")
-        return replace(pretrained, folder=folder / "model", origin=pretrained)
-
-    def _failed(self, spec: RunSpec, error: Exception, where: dict[str, Any]) -> Record:
-        """Records a crash: its reason in the result, its traceback beside it."""
-        from ftbench.training.run import cost_of_failure
-
-        reason = explain_failure(spec, error)
-        log.error("%s seed %s failed: %s", spec.method, spec.seed, reason)
-        folder = self.store.folder(spec)
-        write_atomic(folder / "error.txt", "".join(traceback.format_exception(error)).encode())
-        result, cost = Result(spec=spec, status="failed", error=reason), cost_of_failure(where["device"])
+    def _forget(self, spec: RunSpec) -> None:
+        """With --force a failed run begins anew, not at its checkpoint."""
         before = self.store.find(spec)
-        if before and before.result.status == "ok":  # done again without success: the good result stays
-            return Record(folder, result, cost)
-        return self.store.save(result, cost, environment=where)
+        if self.options.force and before and before.result.status == "failed":
+            (before.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def _is_asked_to_stop(self) -> bool:
+        """By a signal, or by ``ftbench cancel``."""
+        return self.options.should_stop() or (self._plan is not None and Manifest.cancel_file(self._plan).exists())
 
     def _stop_if_asked(self) -> None:
-        if self.options.should_stop():
+        if self._is_asked_to_stop():
             raise Interrupted("stopped between runs; run the same command to continue")
-
-
-def explain_failure(spec: RunSpec, error: Exception) -> str:
-    """One line for a failed run; out of memory says what to try."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    lowered = f"{type(error).__name__} {text}".lower()
-    if isinstance(error, MemoryError) or "out of memory" in lowered or "can't allocate memory" in lowered:
-        size = spec.micro_batch or spec.batch_size
-        return (
-            f"out of memory at micro-batches of {size} rows and up to {spec.max_length} tokens. Try --micro-batch "
-            f"{max(1, size // 2)} (the same effective batch), a smaller --max-length, or --precision bf16"
-        )
-    return f"{type(error).__name__}: {text}"
 
 
 def choose(group: Sequence[Record], which: str) -> list[Record]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,8 @@ class Meter:
         self.device = device
         self._process = self._wall = 0.0
         self._running = False
+        self._counter: Callable[[], int] = int
+        self._left_out = 0
 
     def start(self) -> None:
         self._running = True
@@ -46,13 +49,23 @@ class Meter:
         """Time inside is not training; it is counted as evaluation."""
         was_running = self._running
         self.stop()
-        began = time.perf_counter()
+        began, counted = time.perf_counter(), self._counter()
         try:
             yield
         finally:
+            self._left_out += self._counter() - counted
             self.cost.evaluate_seconds += time.perf_counter() - began
             if was_running:
                 self.start()
+
+    @contextlib.contextmanager
+    def leaving_out(self, counter: Callable[[], int]) -> Iterator[Callable[[], int]]:
+        """Inside: how much of what ``counter`` counts was counted while the meter paused."""
+        self._counter, self._left_out = counter, 0
+        try:
+            yield lambda: self._left_out
+        finally:
+            self._counter = int
 
     def reset_peak(self) -> None:
         """Gives memory back to the system and starts the peak anew, so that runs in one process compare."""
@@ -75,6 +88,15 @@ class Meter:
             peak, of = _peak_resident(), "process"
         self.cost.peak_memory = max(self.cost.peak_memory, peak)
         self.cost.memory_of = of
+
+
+def together(costs: Sequence[Cost]) -> Cost:
+    """What processes that share a run took, the first of them first: CPU time, passes and tokens of all, the memory of
+    the largest, the clock of the first."""
+    sums = ("process_seconds", "forward_passes", "backward_passes", "tokens", "flops")
+    added = {name: sum(getattr(cost, name) for cost in costs) for name in sums}
+    peak = max(cost.peak_memory for cost in costs)
+    return dataclasses.replace(costs[0], **added, peak_memory=peak, processes=len(costs))
 
 
 def _peak_resident() -> int:

@@ -19,9 +19,11 @@ from ftbench.models.modes import holding
 from ftbench.tasks.perturb import perturb
 from ftbench.training import checkpoint
 from ftbench.training.batches import Tokens, tokenize
-from ftbench.training.cost import Meter
+from ftbench.training.cost import Meter, together
+from ftbench.training.distributed import ALONE, Group, require_equal
 from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
+from ftbench.training.flops import Flops
 from ftbench.training.memorised import memorised
 from ftbench.training.optim import make_optimizer, mix, parameter_groups, trained
 from ftbench.training.prefix import prefix_of
@@ -33,12 +35,17 @@ from ftbench.types import Cost, Data, Result, Rows, RunSpec
 @dataclass
 class Place:
     """Where a run works: its folder in the store, the device, and the cache of tokenised rows and whatever runs share.
-    prefix: auto, on or off; whether what frozen layers give is part of that, see ``training.prefix``."""
+    prefix: auto, on or off; whether what frozen layers give is part of that, see ``training.prefix``.
+    micro_batch: rows in memory at once, where those that the spec asks for were too many; a checkpoint says it, too.
+    group: the processes that do the run together, see ``training.distributed``.
+    """
 
     folder: Path
     device: torch.device
     cache: Path | None = None
     prefix: str = "auto"
+    micro_batch: int | None = None
+    group: Group = ALONE
 
 
 @dataclass
@@ -63,7 +70,8 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
     meter.reset_peak()
     tokenizer = models.load_tokenizer(source)
     tokens = tokenize_splits(spec, data, source, tokenizer, place)
-    training = _prepare(spec, data, source, tokenizer, tokens["train"], place, meter)
+    training = place.group.together(lambda: _prepare(spec, data, source, tokenizer, tokens["train"], place, meter))
+    require_equal(place.group, training.state.step, training.parameters)
     splits = {name: Split(tokens[name], rows) for name, rows in data.splits.items() if name != "train"}
     watch = Watch(place.folder, splits, data.task.metrics, control, training)
     try:
@@ -71,10 +79,11 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
     except Diverged as error:
         meter.stop()
         result = Result(spec=spec, status="diverged", facts=_facts(training, data, tokens), error=str(error))
-        return Outcome(result, meter.cost, training.state.history)
+        return Outcome(result, _taken(training), training.state.history)
     meter.record_peak()
     scores = finish(training, watch)
-    return _outcome(training, watch, data, tokens, scores, memorised(training, clean))
+    noise = place.group.first(lambda: memorised(training, clean))
+    return _outcome(training, watch, data, tokens, scores, noise)
 
 
 def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]]:
@@ -137,20 +146,24 @@ def _prepare(
 
     start = start_of(spec, network, tokens, train_rows, place.cache, original=original, regression=regression)
     meter.start()
-    prefix = prefix_of(spec, start, tokens, methods, place.prefix)
-    for number, method in enumerate(methods):
-        torch.manual_seed(mix(spec.seed, number, "prepare"))
-        method.prepare(start)
-    prefix = prefix and prefix.filled(start)
+    with Flops(meter).counted():
+        prefix = prefix_of(spec, start, tokens, methods, place.prefix)
+        for number, method in enumerate(methods):
+            torch.manual_seed(mix(spec.seed, number, "prepare"))
+            method.prepare(start)
+        prefix = prefix and prefix.filled(start)
     meter.stop()
     optimizer = make_optimizer(parameter_groups(network, methods, spec.weight_decay), spec.lr)
-    state = checkpoint.load(place.folder, network.model, optimizer, methods) or checkpoint.State()
-    if state.step:
+    state = checkpoint.load(place.folder, network.model, optimizer, methods)
+    state = state or checkpoint.State(micro_batch=place.micro_batch)
+    place.micro_batch = state.micro_batch
+    if state.step and place.group.rank == 0:  # what was counted is of all processes: it goes on in one of them
         here = {"device": meter.cost.device, "threads": meter.cost.threads}
         meter.cost.__dict__.update(state.cost, **here, interruptions=state.cost["interruptions"] + 1)
     meter.cost.trained_parameters = sum(p.numel() for p in trained(optimizer, network.model))
+    labels, index = train_rows.labels, train_rows.index
     return Training(
-        spec, network, methods, tokens, train_rows.labels, train_rows.index, regression, optimizer, meter, state, prefix
+        spec, network, methods, tokens, labels, index, regression, optimizer, meter, state, prefix, place.group
     )
 
 
@@ -178,7 +191,12 @@ def _outcome(
     if not training.regression:
         predictions["probabilities"] = probabilities(logits).astype(np.float32)
     result = Result(spec=training.spec, status="ok", metrics=metrics, facts=facts)
-    return Outcome(result, training.meter.cost, state.history, predictions, training.backbone)
+    return Outcome(result, _taken(training), state.history, predictions, training.backbone)
+
+
+def _taken(run: Training) -> Cost:
+    """What the run took, in all its processes."""
+    return together(run.group.each(lambda: run.meter.cost))
 
 
 def _facts(training: Training, data: Data, tokens: dict[str, Tokens]) -> dict[str, Any]:
@@ -194,6 +212,7 @@ def _facts(training: Training, data: Data, tokens: dict[str, Tokens]) -> dict[st
         "truncated": {name: split.truncated for name, split in tokens.items()},
         "steps_per_epoch": training.per_epoch,
         "majority_score": score(constant, validation.labels, [headline])[headline],
+        **({"micro_batch_used": training.state.micro_batch} if training.state.micro_batch else {}),
     }
 
 
