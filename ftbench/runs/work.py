@@ -19,7 +19,7 @@ from ftbench.runs.files import write_atomic
 from ftbench.runs.progress import Progress
 from ftbench.runs.store import Store
 from ftbench.types import Data, Record, Result, RunSpec
-from ftbench.types.run import CHECKPOINT
+from ftbench.types.run import CHECKPOINT, TUNED
 
 log = logging.getLogger(__name__)
 #: what each kind of run does; as paths, so that none loads torch before it is needed
@@ -37,7 +37,8 @@ class Options:
     """How the study is carried out; none of it changes a number.
 
     keep_model:    write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
-    need_models:   later runs start from the earlier ones: a finished run that kept no weights is done again.
+    need_models:   later runs start from the earlier ones: one that kept no weights is trained once more where a run
+                   that starts from it is still to be done.
     retries:       a run that fails, or whose process dies, is tried so many times more.
     deterministic: torch refuses what it cannot compute the same way twice.
     """
@@ -203,7 +204,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def smaller_micro_batch(spec: RunSpec, used: int | None, error: Exception) -> int | None:
     """Half of the rows that were too many at once; None where that is not what is wrong or one row is too many."""
     size = used or spec.micro_batch or spec.batch_size
-    return size // 2 if spec.kind == "finetune" and size > 1 and is_out_of_memory(error) else None
+    return size // 2 if spec.kind in TUNED and size > 1 and is_out_of_memory(error) else None
 
 
 def explain_failure(spec: RunSpec, error: Exception, used: int | None = None) -> str:
