@@ -73,8 +73,7 @@ def _of_group(group: Group, differences: Sequence[Difference]) -> Conclusion:
     std = group.std
     if std is None or std.mean is None:
         return Conclusion("no finished std beside these runs, so methods are not compared.")
-    bars = [cell for cell in group.references if cell.mean is not None and cell.metric == std.metric]
-    best = max(bars, key=lambda cell: -(cell.mean or 0) if std.lower_is_better else (cell.mean or 0), default=None)
+    best = group.bar(std)
     mean = score(std.metric, std.mean)
     about = f"{std.method} {metric_name(std.metric)} {mean} over {several(len(std.scores), 'run')}"
     bar = score(best.metric, best.mean or 0.0) if best is not None else ""
