@@ -52,6 +52,8 @@ class StudyProgress(Protocol):
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
 
+    def wrote(self, done: int, total: int) -> None: ...
+
 
 @dataclass(kw_only=True)
 class Options:

@@ -1,0 +1,173 @@
+"""RunSpec to Result where summaries are written: trained by the same engine, scored by what the network writes.
+
+While training a part of the rows is written, by which the best step is told; at the end all of them, with the last
+weights. What is written stands in ``summaries/`` of the run's folder, so an interrupted evaluation goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from ftbench.errors import Interrupted
+from ftbench.metrics.rouge import score_summaries
+from ftbench.models import backbone as models
+from ftbench.models.locate import Checkpoint
+from ftbench.models.seq2seq import Seq2Seq
+from ftbench.training.batches import Tokens
+from ftbench.training.cost import Meter
+from ftbench.training.engine import Diverged, Training, train
+from ftbench.training.run import Outcome, Place, apply_perturbations, finish, ready, term_means
+from ftbench.training.start import network_of
+from ftbench.training.summaries import document_tokens, target_tokens
+from ftbench.training.watch import Control, Split, Watch
+from ftbench.training.writing import write_summaries
+from ftbench.types import Cost, Data, Result, RunSpec
+
+FOLDER = "summaries"
+#: behind the name of a split of which only some rows are written
+PART = "-part"
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def summarize(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: Control) -> Outcome:
+    """Trains once and writes every summary, going on from the checkpoint and the summaries in ``place.folder``.
+
+    Raises what ``run.finetune`` raises; a loss that is not finite gives a Result with status ``diverged``.
+    """
+    data = apply_perturbations(spec, data)
+    meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
+    meter.reset_peak()
+    tokenizer = models.load_tokenizer(source)
+    network = network_of(spec, data, source, tokenizer)
+    network.model.to(place.device)
+    documents = {
+        name: document_tokens(rows, network, spec, source.fingerprint, place.cache)
+        for name, rows in data.splits.items()
+    }
+    targets = target_tokens(data.splits["train"], network, spec, source.fingerprint, place.cache)
+    training = ready(spec, data, source, network, documents["train"], place, meter, targets)
+    splits = {name: Split(documents[name], rows) for name, rows in data.splits.items() if name != "train"}
+    watch = Writer(place.folder, splits, data.task.metrics, control, training)
+    try:
+        train(training, watch)
+        meter.record_peak()
+        watch.whole(training)
+        scores = finish(training, watch)
+    except Diverged as error:
+        meter.stop()
+        facts = _facts(training, data, documents)
+        result = Result(spec=spec, status="diverged", facts=facts, error=str(error))
+        return Outcome(result, meter.cost, training.state.history)
+    return _outcome(training, watch, data, documents, scores)
+
+
+class Writer(Watch):
+    """Evaluates by writing: some rows while training, all rows once ``whole`` was called."""
+
+    def __init__(
+        self, folder: Path, splits: Mapping[str, Split], metrics: tuple[str, ...], control: Control, run: Training
+    ) -> None:
+        asked = [name for name in ("validation", "selection") if name in splits]
+        self._all = splits
+        self._chosen = {name: some(len(splits[name].rows), run.spec.evaluation_rows) for name in asked}
+        parts = {self._named(name): taken(splits[name], chosen) for name, chosen in self._chosen.items()}
+        super().__init__(folder, parts, metrics, control, run)
+        self.shown, self.chosen_on = self._named("validation"), self._named(asked[-1])
+
+    def _named(self, name: str) -> str:
+        return name if self._chosen[name] is None else f"{name}{PART}"
+
+    def evaluate(self, run: Training) -> None:
+        if not run.finished:  # after the last step all rows are written, see ``whole``
+            super().evaluate(run)
+
+    def whole(self, run: Training) -> None:
+        """From now on all rows are written: first with the weights of the last step, kept in a checkpoint before."""
+        self.save(run)
+        self.splits = self._all
+        with run.meter.pause():
+            scores = self.score(run, "raw" if any(method.moves for method in run.methods) else "last")
+            for name, chosen in self._chosen.items():
+                if chosen is not None:
+                    scores[self._named(name)] = scores_of(self._written[name], taken(self._all[name], chosen), chosen)
+        self.note(run, scores)
+
+    def score(self, run: Training, weights: str = "last") -> dict[str, dict[str, float]]:
+        step = f"-step{run.state.step}" if self.splits is not self._all else ""
+        scores, self._written = {}, {}
+        for name, split in self.splits.items():
+            texts = self._write(run, split, f"{name}{step}" if weights == "last" else f"{name}-{weights}")
+            found = score_summaries(texts, split.rows.summaries, split.rows.texts[0])
+            scores[name], self._written[name] = dict(found.means), texts
+            if name == "validation":
+                self.predicted = texts, found
+        return scores
+
+    def _write(self, run: Training, split: Split, name: str) -> list[str]:
+        def attend(done: int, total: int) -> None:
+            self.control.progress.wrote(done, total)
+            if self.control.should_stop():
+                raise Interrupted(f"stopped after {done} of {total} summaries; run the same command to continue")
+
+        network, path = cast(Seq2Seq, run.backbone), self.folder / FOLDER / f"{name}.jsonl"
+        return write_summaries(network, split.tokens, run.spec, path, attend)
+
+
+def some(rows: int, wanted: int | None) -> Array | None:
+    """Evenly spaced positions (wanted,) of ``rows`` rows; None where all are wanted."""
+    if wanted is None or wanted >= rows:
+        return None
+    return np.linspace(0, rows - 1, wanted).round().astype(np.int64)
+
+
+def taken(split: Split, chosen: Array | None) -> Split:
+    """The rows at ``chosen`` (k,) of the split; all where None."""
+    return split if chosen is None else Split(split.tokens.take(chosen), split.rows.take(chosen))
+
+
+def scores_of(texts: Sequence[str], split: Split, chosen: Array) -> dict[str, float]:
+    """Of the summaries at ``chosen`` among ``texts``; ``split``: these rows alone."""
+    found = score_summaries([texts[i] for i in chosen], split.rows.summaries, split.rows.texts[0])
+    return dict(found.means)
+
+
+def _outcome(
+    training: Training, watch: Writer, data: Data, tokens: Mapping[str, Tokens], scores: dict[str, Any]
+) -> Outcome:
+    texts, scored = watch.predicted
+    state, rows = training.state, data.splits["validation"]
+    facts = _facts(training, data, tokens) | {
+        "distinct_predictions": len(set(texts)),
+        "best_step": state.best["step"],
+        "selected_on": watch.chosen_on,
+        "terms": term_means(state.history),
+        "intervals": {name: list(interval) for name, interval in scored.intervals.items()},
+    }
+    predictions: dict[str, Any] = {
+        "example": rows.index,
+        "prediction": np.array(texts, dtype=object),
+        "reference": np.array([summaries[0] for summaries in rows.summaries], dtype=object),
+        **{name: scored.rows[name] for name in data.task.metrics},
+    }
+    metrics = {**scores, "best": state.best["scores"]}
+    result = Result(spec=training.spec, status="ok", metrics=metrics, facts=facts)
+    return Outcome(result, training.meter.cost, state.history, predictions, training.backbone)
+
+
+def _facts(training: Training, data: Data, tokens: Mapping[str, Tokens]) -> dict[str, Any]:
+    targets = training.targets
+    return {
+        "headline": data.task.metrics[0],
+        "lower_is_better": False,
+        "kind": data.task.kind,
+        "labels": [],
+        "rows": {name: len(rows) for name, rows in data.splits.items()},
+        "truncated": {name: split.truncated for name, split in tokens.items()},
+        "truncated_summaries": targets.truncated if targets else 0,
+        "steps_per_epoch": training.per_epoch,
+    }
