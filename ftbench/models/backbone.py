@@ -176,9 +176,9 @@ class Backbone:
         return inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
 
     @contextlib.contextmanager
-    def keeping_embeddings(self) -> Iterator[None]:
-        """Within: each pass keeps its embeddings for a ``reuse`` pass; freed on leaving."""
-        for lookup in self._lookups:
+    def keeping_embeddings(self, *, decoder: bool = True) -> Iterator[None]:
+        """Within: each pass keeps its embeddings for a ``reuse`` pass, a decoder's unless told; freed on leaving."""
+        for lookup in self._lookups if decoder else self._lookups[:1]:
             lookup.keep = True
         try:
             yield

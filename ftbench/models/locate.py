@@ -99,7 +99,8 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
         folder = _from_hub(name, revision)
     _require_usable(folder, name)
     config = _config(folder)
-    kind, decoder = str(config.get("model_type", "")), "own" if config.get("is_encoder_decoder") else ""
+    kind = str(config.get("model_type", ""))
+    decoder: Literal["", "own"] = "own" if config.get("is_encoder_decoder") else ""
     width = _first(config, WIDTHS) or _first(config.get("encoder") or {}, WIDTHS)
     return Checkpoint(name, folder, fingerprint(folder), width, _blocks(config), decoder=decoder, kind=kind)
 

@@ -45,11 +45,12 @@ def warm_start(checkpoint: Checkpoint, tokenizer: Any, seed: int) -> Any:
     encoder = AutoModel.from_pretrained(checkpoint.folder, **loading)
     fields = {"is_decoder": True, "add_cross_attention": True, "tie_word_embeddings": True}
     config = AutoConfig.from_pretrained(checkpoint.folder, **local, **fields)
-    decoder, found = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder, config=config, output_loading_info=True, **loading
     )
+    decoder, found = loaded
     _draw(decoder, found["missing_keys"], seed)
-    model = EncoderDecoderModel(encoder=encoder, decoder=decoder)
+    model: Any = EncoderDecoderModel(encoder=encoder, decoder=decoder)
     share_words(model)
     setattr(model.config, SHARED, True)
     model.config.vocab_size = model.config.decoder.vocab_size

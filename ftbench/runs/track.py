@@ -57,7 +57,8 @@ class _Tracking:
     def __init__(self, shown: Shown, name: str, write: Callable[[Record, Path], None], root: Path) -> None:
         self.shown, self.name, self.write, self.root = shown, name, write, root
         self.message, self.planned, self.started = shown.message, shown.planned, shown.started
-        self.waiting, self.step, self.evaluated = shown.waiting, shown.step, shown.evaluated
+        self.waiting, self.step = shown.waiting, shown.step
+        self.evaluated, self.wrote = shown.evaluated, shown.wrote
         self.broken = False
 
     def finished(self, record: Record, *, skipped: bool) -> None:

@@ -242,7 +242,7 @@ def _owned(run: Training, passes: Passes, fraction: float) -> dict[str, Tensor]:
 
     if run.backward is None:
         raise TypeError("no method owns the backward pass")
-    with run.backbone.keeping_embeddings():
+    with run.backbone.keeping_embeddings(decoder=False):  # its graph ends with the first backward pass
         return {"loss": run.backward(passes.batch, scaled)}
 
 

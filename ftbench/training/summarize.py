@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from ftbench.analysis.summaries import score_summaries
 from ftbench.errors import Interrupted
-from ftbench.metrics.rouge import score_summaries
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
 from ftbench.models.seq2seq import Seq2Seq
