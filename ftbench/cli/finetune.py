@@ -19,8 +19,9 @@ TUNE_HELP = (
     "method of that name, put before every arm. Repeat for several [full]."
 )
 LAYERS_HELP = (
-    "Which layers are tuned, counted from 1: BOTTOM:TOP:HEAD (2:4:4; layers above the head are not loaded), top:3 or "
-    "all; a comma list is an axis [all]."
+    "Which layers are tuned, counted from 1: BOTTOM:TOP:HEAD (2:4:4; layers above the head are not loaded), top:3, "
+    "all, or auto: up to l*, the layer that `ftbench variability` recommends, with the head on it; auto:2 tunes two. "
+    "'l*-down:2:top' keeps the head on top, 'l*-up' tunes what lies above l*. A comma list is an axis [all]."
 )
 SEARCH_HELP = (
     "Values to choose from on a slice of train: weight=0.1,1 (of each method that has the field), r3f:weight=0.1,1, "
@@ -159,6 +160,12 @@ def finetune(
         str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
     ] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    jobs: flags.Jobs = "1",
+    engine: flags.EngineName = None,
+    jobs_per_gpu: flags.JobsPerGpu = 1,
+    time_limit: flags.TimeLimit = None,
+    retries: flags.Retries = 0,
+    deterministic: flags.Deterministic = False,
     output_dir: flags.OutputDir = Path("runs"),
     save_model: Annotated[
         str | None,
@@ -213,6 +220,8 @@ def finetune(
 
         ftbench finetune --method r3f --tune lora --layers top:3
 
+        ftbench finetune --layers auto:2,top:2,all
+
         ftbench finetune --method all --seeds 0-4
 
         ftbench finetune --method r3f --search weight=0.1,0.5,1,5 --budget 8
@@ -264,11 +273,13 @@ def finetune(
         search=list(search or []),
         budget=budget,
     )
-    failed = run_study(
-        ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed,
-        save_model=save_model, checkpoint_every=checkpoint_every, quiet=quiet, as_json=json, track=track,
+    options = flags.machine(
+        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
+        checkpoint_every=checkpoint_every,
         prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache"),
     )  # fmt: skip
+    failed = run_study(ask, output_dir, options, save_model=save_model, quiet=quiet, as_json=json, track=track)
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
         raise typer.Exit(1)

@@ -114,6 +114,15 @@ def _warm(encoder: Checkpoint) -> Checkpoint:
     return replace(encoder, name=name, fingerprint=print_of, blocks=2 * encoder.blocks, decoder="bert2bert")
 
 
+def require_decoder(checkpoint: Checkpoint) -> None:
+    """Raises UsageError for a checkpoint without a decoder, saying what was found and what works."""
+    if not checkpoint.decoder:
+        raise UsageError(
+            f"model '{checkpoint.name}' ({checkpoint.kind or 'unknown kind'}) has no decoder to write with. Expected "
+            f"an encoder-decoder (BART, PEGASUS, T5 ...), or {WARM}{checkpoint.name}, which makes one of an encoder"
+        )
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, sorted."""
     return sorted(p for p in folder.glob("*.safetensors") if p.name.startswith("model"))

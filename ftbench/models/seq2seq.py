@@ -21,7 +21,7 @@ from ftbench.errors import FtbenchError, UsageError
 from ftbench.models import anatomy
 from ftbench.models.adapters import restore
 from ftbench.models.backbone import TARGET, Backbone, Out
-from ftbench.models.locate import Checkpoint, weight_files
+from ftbench.models.locate import Checkpoint, require_decoder, weight_files
 from ftbench.models.quiet import quiet
 from ftbench.models.warm_start import SHARED, share_words, unshared, warm_start
 from ftbench.models.words import Lookup, Transform
@@ -150,15 +150,6 @@ def load_seq2seq(checkpoint: Checkpoint, tokenizer: Any, *, seed: int) -> Seq2Se
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise UsageError(f"model '{checkpoint.name}' cannot be loaded to write summaries: {first}") from error
     return assemble_seq2seq(model, tokenizer, checkpoint.name)
-
-
-def require_decoder(checkpoint: Checkpoint) -> None:
-    """Raises UsageError for a checkpoint without a decoder, saying what was found and what works."""
-    if not checkpoint.decoder:
-        raise UsageError(
-            f"model '{checkpoint.name}' ({checkpoint.kind or 'unknown kind'}) has no decoder to write with. Expected "
-            f"an encoder-decoder (BART, PEGASUS, T5 ...), or bert2bert:{checkpoint.name}, which makes one of an encoder"
-        )
 
 
 def assemble_seq2seq(model: Any, tokenizer: Any, name: str) -> Seq2Seq:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ftbench.reporting.cells import NOT_LEARNED, Cell, Group, by_rows, described, to_cells, varying
 from ftbench.reporting.differences import BOTH, Difference
 from ftbench.reporting.study import Study
+from ftbench.types.run import TUNED
 
 #: tasks and settings that a summary has room for
 MOST = 12
@@ -39,7 +40,7 @@ def conclusions(study: Study) -> list[Conclusion]:
 
 
 def _counts(study: Study, arms: Sequence[Cell]) -> str:
-    runs = [record for record in study.records if record.result.spec.kind == "finetune"]
+    runs = [record for record in study.records if record.result.spec.kind in TUNED]
     bad = sum(record.result.status != "ok" for record in runs)
     methods, tasks = {cell.method for cell in arms}, {cell.spec.task for cell in arms}
     failed = f", {bad} of which failed or diverged" if bad else ""
