@@ -109,9 +109,19 @@ def _warm(encoder: Checkpoint) -> Checkpoint:
     """The encoder-decoder that is made of ``encoder``. Raises UsageError for one that has a decoder."""
     if encoder.decoder:
         raise UsageError(f"{WARM}{encoder.name}: {encoder.name} ({encoder.kind}) has a decoder; use it as it is")
-    print_of = hashlib.sha256(f"{WARM}{encoder.fingerprint}".encode()).hexdigest()[:16]
+    print_of = _warm_fingerprint(encoder.fingerprint)
     name = f"{WARM}{encoder.name}"
     return replace(encoder, name=name, fingerprint=print_of, blocks=2 * encoder.blocks, decoder="bert2bert")
+
+
+def _warm_fingerprint(encoder: str) -> str:
+    return hashlib.sha256(f"{WARM}{encoder}".encode()).hexdigest()[:16]
+
+
+def is_unchanged(checkpoint: Checkpoint) -> bool:
+    """Whether the files are those that the checkpoint was located with."""
+    now = fingerprint(checkpoint.folder)
+    return checkpoint.fingerprint == (_warm_fingerprint(now) if checkpoint.decoder == "bert2bert" else now)
 
 
 def require_decoder(checkpoint: Checkpoint) -> None:
