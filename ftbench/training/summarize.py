@@ -27,10 +27,9 @@ from ftbench.training.summaries import document_tokens, target_tokens
 from ftbench.training.watch import Control, Split, Watch
 from ftbench.training.writing import write_summaries
 from ftbench.types import Cost, Data, Result, RunSpec
+from ftbench.types.run import PART
 
 FOLDER = "summaries"
-#: behind the name of a split of which only some rows are written
-PART = "-part"
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
