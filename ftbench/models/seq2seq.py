@@ -57,6 +57,7 @@ class Seq2Seq(Backbone):
 
     @property
     def base(self) -> str:
+        """As ``Backbone.base``; nothing, where the model is its own base: all of it is pretrained."""
         own = self.model.base_model
         return "" if own is self.model else super().base
 
@@ -110,6 +111,7 @@ class Seq2Seq(Backbone):
         return written
 
     def save(self, folder: Path) -> None:
+        """As ``Backbone.save``; a shared matrix of words is written for each stack, see ``warm_start``."""
         state = unshared(self.model) if getattr(self.model.config, SHARED, False) else None
         with quiet():
             self.model.save_pretrained(folder, state_dict=state)

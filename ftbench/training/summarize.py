@@ -82,6 +82,7 @@ class Writer(Watch):
         return name if self._chosen[name] is None else f"{name}{PART}"
 
     def evaluate(self, run: Training) -> None:
+        """As ``Watch.evaluate``, on a part of the rows."""
         if not run.finished:  # after the last step all rows are written, see ``whole``
             super().evaluate(run)
 
@@ -97,6 +98,7 @@ class Writer(Watch):
         self.note(run, scores)
 
     def score(self, run: Training, weights: str = "last") -> dict[str, dict[str, float]]:
+        """As ``Watch.score``, of what the network writes."""
         step = f"-step{run.state.step}" if self.splits is not self._all else ""
         scores, self._written = {}, {}
         for name, split in self.splits.items():
