@@ -28,7 +28,7 @@ from ftbench.models.tokenizer import first_position, load_tokenizer
 from ftbench.models.truncate import truncate
 from ftbench.models.words import Lookup, Transform
 
-__all__ = ["Backbone", "Out", "TARGET", "Transform", "assemble", "load", "load_tokenizer", "read_classifier"]
+__all__ = ["Backbone", "Out", "Transform", "assemble", "load", "load_tokenizer", "read_classifier"]
 
 #: in ``inputs`` where summaries are written: which of ``decoder_input_ids`` stand before a token that is to be written
 TARGET = "target_mask"

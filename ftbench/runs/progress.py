@@ -41,3 +41,22 @@ class Silent:
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
 
     def wrote(self, done: int, total: int) -> None: ...
+
+
+class Unshown(Silent):
+    """A study that nobody watches."""
+
+    def planned(self, total: int) -> None:
+        """Nothing."""
+
+    def started(self, spec: RunSpec) -> None:
+        """Nothing."""
+
+    def finished(self, record: Record, *, skipped: bool) -> None:
+        """Nothing."""
+
+    def waiting(self, who: str) -> None:
+        """Nothing."""
+
+    def working(self, runs: Mapping[str, tuple[RunSpec, State]]) -> None:
+        """Nothing."""

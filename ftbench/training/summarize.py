@@ -20,8 +20,9 @@ from ftbench.models.locate import Checkpoint
 from ftbench.models.seq2seq import Seq2Seq
 from ftbench.training.batches import Tokens
 from ftbench.training.cost import Meter
+from ftbench.training.distributed import require_equal
 from ftbench.training.engine import Diverged, Training, train
-from ftbench.training.run import Outcome, Place, apply_perturbations, finish, ready, term_means
+from ftbench.training.run import Outcome, Place, apply_perturbations, cost_of, finish, ready, term_means
 from ftbench.training.start import network_of
 from ftbench.training.summaries import document_tokens, target_tokens
 from ftbench.training.watch import Control, Split, Watch
@@ -42,14 +43,17 @@ def summarize(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
     meter = Meter(Cost(device=str(place.device), threads=torch.get_num_threads()), place.device)
     meter.reset_peak()
     tokenizer = models.load_tokenizer(source)
-    network = network_of(spec, data, source, tokenizer)
+    network = place.group.together(lambda: network_of(spec, data, source, tokenizer))
     network.model.to(place.device)
     documents = {
         name: document_tokens(rows, network, spec, source.fingerprint, place.cache)
         for name, rows in data.splits.items()
     }
     targets = target_tokens(data.splits["train"], network, spec, source.fingerprint, place.cache)
-    training = ready(spec, data, source, network, documents["train"], place, meter, targets)
+    training = place.group.together(
+        lambda: ready(spec, data, source, network, documents["train"], place, meter, targets)
+    )
+    require_equal(place.group, training.state.step, training.parameters)
     splits = {name: Split(documents[name], rows) for name, rows in data.splits.items() if name != "train"}
     watch = Writer(place.folder, splits, data.task.metrics, control, training)
     try:
@@ -61,7 +65,7 @@ def summarize(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
         meter.stop()
         facts = _facts(training, data, documents)
         result = Result(spec=spec, status="diverged", facts=facts, error=str(error))
-        return Outcome(result, meter.cost, training.state.history)
+        return Outcome(result, cost_of(training), training.state.history)
     return _outcome(training, watch, data, documents, scores)
 
 
@@ -90,24 +94,26 @@ class Writer(Watch):
         """From now on all rows are written: first with the weights of the last step, kept in a checkpoint before."""
         self.save(run)
         self.splits = self._all
+        require_equal(run.group, run.state.step, run.parameters)
         with run.meter.pause():
             scores = self.score(run, "raw" if any(method.moves for method in run.methods) else "last")
-            for name, chosen in self._chosen.items():
-                if chosen is not None:
-                    scores[self._named(name)] = scores_of(self._written[name], taken(self._all[name], chosen), chosen)
         self.note(run, scores)
 
-    def score(self, run: Training, weights: str = "last") -> dict[str, dict[str, float]]:
-        """As ``Watch.score``, of what the network writes."""
+    def _score(self, run: Training, weights: str) -> tuple[dict[str, dict[str, float]], Any]:
+        """The scores of what the network writes, and that with its scores on the validation rows."""
         step = f"-step{run.state.step}" if self.splits is not self._all else ""
-        scores, self._written = {}, {}
+        scores: dict[str, dict[str, float]] = {}
+        validation = self.predicted
         for name, split in self.splits.items():
             texts = self._write(run, split, f"{name}{step}" if weights == "last" else f"{name}-{weights}")
             found = score_summaries(texts, split.rows.summaries, split.rows.texts[0])
-            scores[name], self._written[name] = dict(found.means), texts
+            scores[name] = dict(found.means)
             if name == "validation":
-                self.predicted = texts, found
-        return scores
+                validation = texts, found
+            chosen = self._chosen.get(name) if self.splits is self._all else None
+            if chosen is not None:
+                scores[self._named(name)] = scores_of(texts, taken(split, chosen), chosen)
+        return scores, validation
 
     def _write(self, run: Training, split: Split, name: str) -> list[str]:
         def attend(done: int, total: int) -> None:
@@ -157,7 +163,7 @@ def _outcome(
     }
     metrics = {**scores, "best": state.best["scores"]}
     result = Result(spec=training.spec, status="ok", metrics=metrics, facts=facts)
-    return Outcome(result, training.meter.cost, state.history, predictions, training.backbone)
+    return Outcome(result, cost_of(training), state.history, predictions, training.backbone)
 
 
 def _facts(training: Training, data: Data, tokens: Mapping[str, Tokens]) -> dict[str, Any]:
@@ -171,4 +177,5 @@ def _facts(training: Training, data: Data, tokens: Mapping[str, Tokens]) -> dict
         "truncated": {name: split.truncated for name, split in tokens.items()},
         "truncated_summaries": targets.truncated if targets else 0,
         "steps_per_epoch": training.per_epoch,
+        **({"micro_batch_used": training.state.micro_batch} if training.state.micro_batch else {}),
     }
