@@ -10,6 +10,7 @@ import typer
 
 from ftbench.cli import arms
 from ftbench.cli import options as flags
+from ftbench.cli import score as scoring
 from ftbench.cli.arms import OWN, RECIPE, ROWS, WHAT
 
 WRITING = "How summaries are written"
@@ -26,6 +27,9 @@ app = typer.Typer(
     invoke_without_command=True,
     help="Fine-tune on summarization with a chosen method, beside plain fine-tuning; `score` scores any system's file.",
 )
+
+
+app.command("score")(scoring.score)
 
 
 @app.callback()

@@ -31,6 +31,7 @@ RECIPE_AXES = {
     "source_prefix": "prefix", "num_beams": "beams", "length_penalty": "length penalty",
     "min_new_tokens": "fewest tokens", "max_new_tokens": "most tokens", "no_repeat_ngram_size": "no repeat",
     "early_stopping": "early stop", "evaluation_rows": "evaluated rows",
+    "checkpoint": "checkpoint",
 }  # fmt: skip
 #: what tells two versions of one task, checkpoint or code apart; a column each where one name has several
 VERSIONS = {
@@ -41,7 +42,7 @@ VERSIONS = {
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
 TEXTS = frozenset({
-    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout",
+    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", "checkpoint",
     "smoothed_over", "source_prefix", "early_stopping", *VERSIONS,
 })  # fmt: skip
 LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}

@@ -106,6 +106,7 @@ FOLDS: dict[str, Fold] = {
     "improvement": Fold("improvement_low", "improvement_high", number),
     "iqm": Fold("iqm_low", "iqm_high", number),
     "estimate": Fold("estimate_low", "estimate_high", signed),
+    **{name: Fold(f"{name}_low", f"{name}_high", number) for name in (*ROUGE, *(f"mean_{rouge}" for rouge in ROUGE))},
 }
 HUMAN: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(SETTINGS, lambda value: f"{value:g}" if isinstance(value, float) else str(value)),
@@ -122,7 +123,10 @@ HUMAN: dict[str, Callable[[Any], str]] = {
     "drift": lambda value: f"{value:+d}",
     **dict.fromkeys(("nu", "floor", "floor_sd", "cdnv"), lambda value: f"{value:.4g}"),
     **dict.fromkeys(("participation", "effective_rank", "condition"), lambda value: f"{value:.1f}"),
-    "disagreement": lambda value: f"{value:.1%}",
+    **dict.fromkeys(
+        ("disagreement", "repetition", "empty", "novel_1", "novel_2", "copy_rate"), lambda value: f"{value:.1%}"
+    ),
+    "length_ratio": lambda value: f"{value:.2f}",
 }
 #: columns in the unit of the row's metric
 _SCORES = frozenset({

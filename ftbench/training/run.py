@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ftbench import methods as catalogue
+from ftbench.methods.early_stop import EarlyStop
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
@@ -148,6 +149,8 @@ def ready(
     """``network`` with its methods prepared, optimizer made, checkpoint loaded. targets: see ``Training``."""
     regression = data.task.kind == "regression"
     methods = catalogue.make(spec.methods)
+    if spec.checkpoint == "best" and not any(method.moves for method in methods):
+        methods.append(EarlyStop(patience=spec.steps + 1))  # stops nothing: there are no more evaluations than steps
     train_rows = data.splits["train"]
 
     def original() -> models.Backbone:

@@ -44,7 +44,7 @@ def test_lead_of_the_median_length_needs_no_model(data: Data) -> None:
     assert scores["rouge1"] == pytest.approx(expected) == pytest.approx((1 + 1 + 2 / 3) / 3)
     low, high = result.facts["intervals"]["lead"]["validation"]["rouge1"]
     assert low <= scores["rouge1"] <= high
-    assert scores["copy_rate"] == 0.0 and scores["rouge1_mean"] < scores["rouge1"]
+    assert scores["copy_rate"] == 0.0 and scores["mean_rouge1"] < scores["rouge1"]
     assert result.metrics["lead"]["other"]["rouge1"] == 1.0
     assert outcome.cost.process_seconds > 0
 
