@@ -103,6 +103,7 @@ def variability(
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
     jobs: flags.Jobs = "1",
     engine: flags.EngineName = None,
+    engine_option: flags.EngineOption = None,
     jobs_per_gpu: flags.JobsPerGpu = 1,
     time_limit: flags.TimeLimit = None,
     retries: flags.Retries = 0,
@@ -172,7 +173,8 @@ def variability(
         fixed=fixed,
     )
     options = flags.machine(
-        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        jobs=jobs, engine=engine, engine_option=engine_option,
+        jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
         retries=retries, deterministic=deterministic, force=force, retry_failed=True,
     )  # fmt: skip
     failed = run_layers(ask, output_dir, options, quiet=quiet, form=form, figure=figure)

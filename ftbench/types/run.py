@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,7 +139,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         _check(self)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hex digits that identify the numbers."""
         return hashlib.sha256(_canonical(self.hashed()).encode()).hexdigest()[:12]
