@@ -53,6 +53,14 @@ def finetune(
     revision: Annotated[
         str | None, typer.Option(help="Revision of a hub model: branch, tag or commit.", rich_help_panel=WHAT)
     ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run Python files that come with the model, which can do anything; it is recorded in the runs.",
+            rich_help_panel=WHAT,
+        ),
+    ] = False,
     seeds: Annotated[
         str, typer.Option(help="Seeds: 0-4 or 0,2,5. At least six make a test possible.", rich_help_panel=WHAT)
     ] = "0-2",
@@ -273,6 +281,7 @@ def finetune(
         fixed=fixed,
         search=list(search or []),
         budget=budget,
+        remote_code=trust_remote_code,
     )
     options = flags.machine(
         jobs=jobs, engine=engine, engine_option=engine_option,

@@ -50,7 +50,7 @@ class _Left(Exception):
 
 _PREPARED: ContextVar[list[Prepared] | None] = ContextVar("prepared", default=None)
 _LOADED: dict[str, Data] = {}
-_LOCATED: dict[tuple[str, str | None], Checkpoint] = {}
+_LOCATED: dict[tuple[str, str | None, bool], Checkpoint] = {}
 
 
 @contextlib.contextmanager
@@ -93,13 +93,14 @@ def load_once(task: Task) -> Data:
     return _LOADED[key]
 
 
-def locate_once(name: str, revision: str | None) -> Checkpoint:
+def locate_once(name: str, revision: str | None, *, remote_code: bool = False) -> Checkpoint:
     """``locate``; a study's commands share what they find."""
     if _PREPARED.get() is None:
-        return locate(name, revision)
-    if (name, revision) not in _LOCATED:
-        _LOCATED[name, revision] = locate(name, revision)
-    return _LOCATED[name, revision]
+        return locate(name, revision, remote_code=remote_code)
+    key = (name, revision, remote_code)
+    if key not in _LOCATED:
+        _LOCATED[key] = locate(name, revision, remote_code=remote_code)
+    return _LOCATED[key]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,7 @@ class Ask:
     tune: Sequence[str] = ()
     search: Sequence[str] = ()
     budget: int | None = None
+    remote_code: bool = False
 
 
 def to_request(ask: Ask) -> tuple[Request, Arms]:
@@ -139,7 +141,7 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
-    models = [locate_once(name, ask.revision) for name in ask.models]
+    models = [locate_once(name, ask.revision, remote_code=ask.remote_code) for name in ask.models]
     data = [load_once(task) for task in tasks]
     request = Request(
         data=data,

@@ -64,6 +64,7 @@ class Checkpoint:
     origin:      the pretrained checkpoint that a run of the store tuned this one from (its fingerprint is that one's);
                  None for a checkpoint that is where it all starts
     blocks:      transformer layers in the order in which they run, a decoder's included; 0 where it does not say
+    remote_code: whether Python files of the checkpoint may be run, which somebody has to have asked for
     """
 
     name: str
@@ -72,10 +73,11 @@ class Checkpoint:
     width: int = 0
     blocks: int = 0
     origin: Checkpoint | None = None
+    remote_code: bool = False
 
 
-def locate(name: str, revision: str | None = None) -> Checkpoint:
-    """Finds the model called ``name``.
+def locate(name: str, revision: str | None = None, *, remote_code: bool = False) -> Checkpoint:
+    """Finds the model called ``name``; with ``remote_code`` its Python files, too.
 
     Raises UsageError for a folder that is not a usable checkpoint (which file is missing, pickled
     weights only), and FtbenchError when the hub cannot be reached or a packaged file was changed.
@@ -87,10 +89,11 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     elif Path(name).exists() or name.startswith((".", "/", "~")):
         folder = Path(name).expanduser()
     else:
-        folder = _from_hub(name, revision)
+        folder = _from_hub(name, revision, remote_code=remote_code)
     _require_usable(folder, name)
     config = _config(folder)
-    return Checkpoint(name, folder, fingerprint(folder), _first(config, WIDTHS), _blocks(config))
+    found = fingerprint(folder, remote_code=remote_code)
+    return Checkpoint(name, folder, found, _first(config, WIDTHS), _blocks(config), remote_code=remote_code)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -98,11 +101,13 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.safetensors") if p.name.startswith("model"))
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over weights, ``config.json`` and tokenizer files: other bytes, other fingerprint."""
+def fingerprint(folder: Path, *, remote_code: bool = False) -> str:
+    """SHA-256 over weights, ``config.json`` and tokenizer files, and code that may be run: other bytes, other
+    fingerprint."""
     named = [folder / "config.json", *(folder / f for f in TOKENIZER_FILES)]
+    code = sorted(folder.glob("*.py")) if remote_code else []
     digest = hashlib.sha256()
-    for path in (*weight_files(folder), *(p for p in named if p.is_file())):
+    for path in (*weight_files(folder), *(p for p in named if p.is_file()), *code):
         digest.update(f"{path.name}\x1d{file_hash(path)}\x1e".encode())
     return digest.hexdigest()[:16]
 
@@ -141,11 +146,12 @@ def _packaged(model: PackagedModel) -> Path:
     return folder
 
 
-def _from_hub(repo: str, revision: str | None, hint: str = "") -> Path:
+def _from_hub(repo: str, revision: str | None, hint: str = "", *, remote_code: bool = False) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     offline = constants.HF_HUB_OFFLINE  # huggingface_hub 1.x asks the hub all the same when it is given a commit
     wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES]
+    wanted += ["*.py"] * remote_code
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except Exception as error:  # the hub raises a dozen kinds; the user needs one message

@@ -177,6 +177,7 @@ def identity(data: Data, model: Checkpoint) -> dict[str, Any]:
         "model": model.name,
         "weights": model.fingerprint,
         "engine_revision": ENGINE_REVISION,
+        **({"remote_code": True} if model.remote_code else {}),
     }
 
 
@@ -184,7 +185,7 @@ def references(request: Request) -> list[RunSpec]:
     """One reference run for each set of rows, whatever the recipe; none where they are not wanted."""
     if not request.references:
         return []
-    kept = (*DRAWN, "max_length")
+    kept = (*DRAWN, "max_length", "remote_code")
     specs: list[RunSpec] = []
     for base, data_seed in itertools.product(_settings(request), request.data_seeds):
         fields = {**{k: base[k] for k in kept if k in base}, "engine_revision": base["engine_revision"]}

@@ -107,9 +107,13 @@ class Worker:
 
     def _check(self, model: Checkpoint) -> None:
         """Once: the weights are still those that the study was planned with."""
-        if model.fingerprint not in self._checked and fingerprint(model.folder) != model.fingerprint:
+        if model.fingerprint not in self._checked and _fingerprint(model) != model.fingerprint:
             raise UsageError(f"the checkpoint '{model.name}' has other files than when the study was planned")
         self._checked.add(model.fingerprint)
+
+
+def _fingerprint(model: Checkpoint) -> str:
+    return fingerprint(model.folder, remote_code=model.remote_code)
 
 
 class Slot:

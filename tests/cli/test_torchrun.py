@@ -44,7 +44,9 @@ def test_two_processes_write_what_one_writes(
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["runs"]) == 3, "only the first process prints"
     monkeypatch.setattr(sys, "argv", ["ftbench", *asked, "--micro-batch", "4", "--quiet", "-o", str(tmp_path / "one")])
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
 
     def results(folder: Path) -> dict[str, bytes]:
         return {path.parent.name: path.read_bytes() for path in folder.rglob("result.json")}

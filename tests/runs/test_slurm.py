@@ -87,7 +87,7 @@ def queue(node: dict[str, str]) -> str:
 def test_an_array_gives_what_one_process_gives(node: dict[str, str], arguments: list[str], tmp_path: Path) -> None:
     asked = [*arguments, "--method", "r3f", "--seeds", "0,1", "--steps", "6"]
     here = start(node, *asked, "-o", tmp_path / "here")
-    out, err = here.communicate(timeout=300)
+    _, err = here.communicate(timeout=300)
     assert here.returncode == 0, err
     there = start(node, *asked, "-o", tmp_path / "there", "--engine", "slurm", "--engine-option", "partition=main")
     _, err = there.communicate(timeout=300)
@@ -125,7 +125,7 @@ def test_stopped_and_continued(node: dict[str, str], arguments: list[str], tmp_p
     first = start(node, *asked)
     wait_for(lambda: any((tmp_path / "runs").rglob("checkpoint.safetensors")), "checkpoint")
     first.send_signal(signal.SIGINT)
-    out, err = first.communicate(timeout=200)
+    _, err = first.communicate(timeout=200)
     assert first.returncode == 130 and "run the same command to continue" in err, err
     assert queue(node) == "", "nothing of it is left"
     assert not list((tmp_path / "runs").rglob("claim.json"))
