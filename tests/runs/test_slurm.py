@@ -52,7 +52,7 @@ def start(node: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=node, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(true: Callable[[], Any], what: str, seconds: float = 180) -> None:
+def wait_for(true: Callable[[], Any], what: str, seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"no {what} after {seconds} s"
@@ -87,10 +87,10 @@ def queue(node: dict[str, str]) -> str:
 def test_an_array_gives_what_one_process_gives(node: dict[str, str], arguments: list[str], tmp_path: Path) -> None:
     asked = [*arguments, "--method", "r3f", "--seeds", "0,1", "--steps", "6"]
     here = start(node, *asked, "-o", tmp_path / "here")
-    _, err = here.communicate(timeout=300)
+    _, err = here.communicate(timeout=600)
     assert here.returncode == 0, err
     there = start(node, *asked, "-o", tmp_path / "there", "--engine", "slurm", "--engine-option", "partition=main")
-    _, err = there.communicate(timeout=300)
+    _, err = there.communicate(timeout=600)
     assert there.returncode == 0, f"{err}\n{logs(tmp_path / 'there')}"
     assert results(tmp_path / "there") == results(tmp_path / "here")
     assert len(results(tmp_path / "there")) == 4
@@ -107,7 +107,7 @@ def test_preempted_and_out_of_time_goes_on_from_its_checkpoint(
     wait_for(lambda: any((tmp_path / "there").rglob("checkpoint.safetensors")), "checkpoint")
     (job,) = jobs_of(tmp_path / "there").values()
     scancel(node, "--signal=USR2", job)
-    _, err = there.communicate(timeout=400)
+    _, err = there.communicate(timeout=600)
     assert there.returncode == 0, f"{err}\n{logs(tmp_path / 'there')}"
     said = logs(tmp_path / "there")
     assert f"Requeued job {job}" in said and "saving a checkpoint after this step" in said
@@ -125,7 +125,7 @@ def test_stopped_and_continued(node: dict[str, str], arguments: list[str], tmp_p
     first = start(node, *asked)
     wait_for(lambda: any((tmp_path / "runs").rglob("checkpoint.safetensors")), "checkpoint")
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=200)
+    _, err = first.communicate(timeout=600)
     assert first.returncode == 130 and "run the same command to continue" in err, err
     assert queue(node) == "", "nothing of it is left"
     assert not list((tmp_path / "runs").rglob("claim.json"))
@@ -138,7 +138,7 @@ def test_stopped_and_continued(node: dict[str, str], arguments: list[str], tmp_p
     second.wait()
     assert "RUNNING" in queue(node), "they live on without it"
     third = start(node, *asked)
-    _, err = third.communicate(timeout=400)
+    _, err = third.communicate(timeout=600)
     assert third.returncode == 0, f"{err}\n{logs(tmp_path / 'runs')}"
     assert jobs_of(tmp_path / "runs") == submitted, "nothing was submitted twice"
     assert len(results(tmp_path / "runs")) == 4
@@ -151,7 +151,7 @@ def test_a_task_that_is_cancelled_by_hand_is_handed_over_again(
     there = start(node, *asked)
     wait_for(lambda: any((tmp_path / "runs").rglob("checkpoint.safetensors")), "checkpoint")
     scancel(node, *jobs_of(tmp_path / "runs").values())
-    _, err = there.communicate(timeout=300)
+    _, err = there.communicate(timeout=600)
     assert there.returncode == 0, f"{err}\n{logs(tmp_path / 'runs')}"
     assert len(results(tmp_path / "runs")) == 1
 
@@ -174,7 +174,7 @@ def test_a_real_time_limit(node: dict[str, str], arguments: list[str], tmp_path:
 def test_what_sbatch_refuses_is_said(node: dict[str, str], arguments: list[str], tmp_path: Path) -> None:
     asked = [*arguments, "--seeds", "0", "--steps", "2", "-o", tmp_path / "runs", "--engine", "slurm"]
     there = start(node, *asked, "--engine-option", "partition=gpu")
-    _, err = there.communicate(timeout=200)
+    _, err = there.communicate(timeout=600)
     assert there.returncode == 2 and "sbatch refused the jobs" in err and "partition" in err, err
     assert "Traceback" not in err
 

@@ -209,6 +209,13 @@ def stop(jobs: Jobs, ids: Iterable[str]) -> None:
         _scancel(*still)
 
 
+def cancel_plan(plan: Path) -> None:
+    """For ``ftbench cancel``: all tasks of a plan; nothing where it has none, or SLURM is not here."""
+    jobs = Jobs.of(plan)
+    if jobs.ids and shutil.which("squeue"):
+        stop(jobs, list(jobs.ids))
+
+
 @dataclass
 class Task:
     """What a task of the array does; submitit pickles it.
