@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, download, finetune, predict, probe, report, run, status, validate, variability
+from ftbench.cli import (
+    catalog,
+    download,
+    finetune,
+    predict,
+    probe,
+    report,
+    run,
+    status,
+    summarize,
+    validate,
+    variability,
+)
 from ftbench.errors import FtbenchError, UsageError, explain
 from ftbench.runs import team
 
@@ -33,6 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("finetune")(finetune.finetune)
+app.add_typer(summarize.app, name="summarize")
 app.command("probe")(probe.probe)
 app.command("variability")(variability.variability)
 app.command("run")(run.run)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ftbench.errors import FtbenchError, Interrupted, StoreError, UsageError
-from ftbench.models.locate import Checkpoint, fingerprint
+from ftbench.models.locate import Checkpoint, is_unchanged
 from ftbench.runs.manifest import Manifest
 from ftbench.runs.progress import Silent
 from ftbench.runs.rows import load_rows
@@ -107,13 +107,9 @@ class Worker:
 
     def _check(self, model: Checkpoint) -> None:
         """Once: the weights are still those that the study was planned with."""
-        if model.fingerprint not in self._checked and _fingerprint(model) != model.fingerprint:
+        if model.fingerprint not in self._checked and not is_unchanged(model):
             raise UsageError(f"the checkpoint '{model.name}' has other files than when the study was planned")
         self._checked.add(model.fingerprint)
-
-
-def _fingerprint(model: Checkpoint) -> str:
-    return fingerprint(model.folder, remote_code=model.remote_code)
 
 
 class Slot:
