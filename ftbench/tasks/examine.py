@@ -29,7 +29,7 @@ class Examined:
 
 def examine(data: Data) -> Examined:
     """Counts per split and warnings. Texts are equal when they are so without case and spaces."""
-    keys = {name: [_key(row) for row in zip(*rows.texts, strict=True)] for name, rows in data.splits.items()}
+    keys = {name: [text_key(row) for row in zip(*rows.texts, strict=True)] for name, rows in data.splits.items()}
     splits = {name: _counts(rows, keys[name], data.labels) for name, rows in data.splits.items()}
     warnings = [*_leaks(keys), *_contradictions(data, keys["train"])]
     for name, found in splits.items():
@@ -109,5 +109,6 @@ def _doubtful_labels(data: Data) -> list[str]:
     return warnings
 
 
-def _key(row: Sequence[str]) -> str:
+def text_key(row: Sequence[str]) -> str:
+    """A row's texts without case and spaces: rows that share it are told apart by nobody."""
     return "\x1f".join(" ".join(text.split()).casefold() for text in row)

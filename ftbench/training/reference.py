@@ -78,7 +78,9 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
         "lower_is_better": data.task.metrics[0] in LOWER_IS_BETTER,
         "rows": {name: len(rows) for name, rows in data.splits.items()},
     }
-    return Outcome(Result(spec=spec, status="ok", metrics=metrics, facts=facts), meter.cost)
+    rows = data.splits["validation"]
+    predictions = {"example": rows.index, "label": rows.labels, **{n: found["validation"] for n, found in guesses.items()}}
+    return Outcome(Result(spec=spec, status="ok", metrics=metrics, facts=facts), meter.cost, predictions=predictions)
 
 
 def pooled(network: models.Backbone, tokens: Tokens) -> Array:

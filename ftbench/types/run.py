@@ -116,6 +116,8 @@ class RunSpec:
     weighting: Literal["class", "sample"] = _since("class")
     dtype: Literal["fp64", "paper"] = _since("fp64")
     probe: bool = _since(False)
+    # a fold of train, drawn with data_seed, in place of validation; see tasks.perturb
+    folds: int = _since(0)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -161,7 +163,7 @@ class RunSpec:
         """The rows and the model: references and methods that share it can be compared."""
         return (
             self.task, self.data, self.task_revision, self.weights, self.train_size, self.label_noise,
-            self.select_on, self.limit, self.max_length, self.imbalance, self.encoder,
+            self.select_on, self.limit, self.max_length, self.imbalance, self.encoder, self.folds,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -198,6 +200,7 @@ def _check(spec: RunSpec) -> None:
         ("label_noise", 0 <= spec.label_noise < 1, "from 0 to below 1"),
         ("imbalance", spec.imbalance is None or 0 < spec.imbalance <= 1, "above 0, at most 1"),
         ("select_on", 0 <= spec.select_on < 1, "a fraction from 0 to below 1"),
+        ("folds", spec.folds == 0 or spec.folds >= 2, "at least 2, or 0 for none"),
         ("limit", spec.limit is None or spec.limit >= 1, "at least 1"),
         ("max_length", spec.max_length >= 4, "at least 4 tokens"),
         ("steps", spec.steps >= (spec.kind == "finetune"), "at least 1"),

@@ -23,7 +23,7 @@ OTHER: dict[str, Any] = {
     "precision": "bf16", "evaluations": 3, "imbalance": 0.5, "head": "kept",
     "encoder": "sst2>rte", "parents": ("b277b76aaa5e",), "pooling": "cls", "repeats": 3,
     "layers": "2:3:3", "frozen_dropout": True, "bins": 5, "permutations": 20, "resamples": 100, "weighting": "sample",
-    "dtype": "paper", "probe": True,
+    "dtype": "paper", "probe": True, "folds": 4,
 }  # fmt: skip
 
 
