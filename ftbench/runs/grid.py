@@ -32,6 +32,7 @@ WORK = {
     "reference": "ftbench.training.reference:reference",
     "probe": "ftbench.training.probe:probe",
     "variability": "ftbench.training.variability:measure",
+    "summarize": "ftbench.training.summarize:summarize",
 }
 POLL_SECONDS = 1.0
 

@@ -102,7 +102,7 @@ def _draws(data_seed: int, purpose: int) -> np.random.Generator:
 def _imbalanced(data: Data, train: Rows, ratio: float, data_seed: int) -> Rows:
     """``train`` with each class cut to its place in the geometric fall, at least one row. Raises UsageError."""
     if data.task.kind != "classification":
-        raise UsageError(f"imbalance is between classes: task '{data.task.name}' is a regression and has none")
+        raise UsageError(f"imbalance is between classes: task '{data.task.name}' is a {data.task.kind} and has none")
     classes, counts = np.unique(train.labels, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     weights = ratio ** (np.arange(len(classes)) / max(1, len(classes) - 1))
@@ -118,7 +118,7 @@ def _imbalanced(data: Data, train: Rows, ratio: float, data_seed: int) -> Rows:
 def _flip(data: Data, train: Rows, noise: float, data_seed: int) -> Rows:
     """``train`` with exactly round(noise x rows) labels moved to another class. Raises UsageError for a regression."""
     if data.task.kind != "classification":
-        raise UsageError(f"label-noise flips classes: task '{data.task.name}' is a regression and has none")
+        raise UsageError(f"label-noise flips classes: task '{data.task.name}' is a {data.task.kind} and has none")
     if not len(train):
         return train
     # one draw for each row number up to the last; how many are drawn does not change the first ones

@@ -20,7 +20,7 @@ from typing import Any
 
 from ftbench.errors import UsageError
 from ftbench.lookup import nearest
-from ftbench.metrics import CALIBRATION, METRICS
+from ftbench.metrics import NAMED
 from ftbench.types.task import Files, Hub, Kind, Task
 
 SUFFIX = ".toml"
@@ -47,8 +47,7 @@ def read_task_file(path: str, metrics_of: Mapping[Kind, tuple[str, ...]]) -> Tas
     if kind not in metrics_of:
         raise UsageError(f"'{path}': kind is '{kind}'.{nearest(kind, metrics_of)} Expected {' or '.join(metrics_of)}")
     for name in values.get("metrics", ()):
-        if name not in METRICS or name in CALIBRATION:
-            known = sorted(set(METRICS) - set(CALIBRATION))
+        if name not in (known := NAMED[kind]):
             raise UsageError(f"'{path}': unknown metric '{name}'.{nearest(name, known)} Known: {', '.join(known)}")
     return Task(
         name=values.get("name", place.stem),

@@ -20,6 +20,8 @@ TRIAL_SEED = 2**31
 CHECKPOINT = "checkpoint.safetensors"
 #: methods that choose which parameters are tuned, the first of their stack; ``Method.tunes`` is the same
 TUNING = ("bitfit", "lora", "adapter")
+#: kinds of runs that train a network on a task: those that methods are compared by
+TUNED = ("finetune", "summarize")
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -68,9 +70,12 @@ class RunSpec:
 
     layers:         ``Layers`` as text; empty: every block is tuned, and the embeddings
     frozen_dropout: whether what lies below the lowest tuned block drops as in plain fine-tuning, or not at all
+    max_length:     tokens of a text, or of a document that is summarized; the same for references and runs
+    max_target_length, label_smoothing, smoothed_over: what summaries are trained on, see ``training.summaries``
+    num_beams to early_stopping: as ``generate`` of transformers has them; 0 is none
     """
 
-    kind: Literal["finetune", "reference", "probe", "variability"]
+    kind: Literal["finetune", "reference", "probe", "variability", "summarize"]
     task: str
     data: str
     weights: str
@@ -86,6 +91,7 @@ class RunSpec:
     label_noise: float = _since(0.0)
     select_on: float = _since(0.0)
     limit: int | None = _since(None)
+    folds: int = _since(0)
     max_length: int = _since(128)
     # recipe
     steps: int = _since(0)
@@ -116,8 +122,19 @@ class RunSpec:
     weighting: Literal["class", "sample"] = _since("class")
     dtype: Literal["fp64", "paper"] = _since("fp64")
     probe: bool = _since(False)
-    # a fold of train, drawn with data_seed, in place of validation; see tasks.perturb
-    folds: int = _since(0)
+    # summaries: what is trained on
+    source_prefix: str = _since("")
+    max_target_length: int = _since(0)
+    label_smoothing: float = _since(0.0)
+    smoothed_over: Literal["all", "others"] = _since("all")
+    # summaries: how they are written, and on how many rows while training
+    num_beams: int = _since(1)
+    length_penalty: float = _since(1.0)
+    min_new_tokens: int = _since(0)
+    max_new_tokens: int = _since(0)
+    no_repeat_ngram_size: int = _since(0)
+    early_stopping: bool = _since(False)
+    evaluation_rows: int | None = _since(None)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -153,7 +170,7 @@ class RunSpec:
     @property
     def is_trial(self) -> bool:
         """Whether the run was made to choose a configuration: it is in no mean."""
-        return self.kind == "finetune" and self.seed >= TRIAL_SEED
+        return self.kind in TUNED and self.seed >= TRIAL_SEED
 
     def arm(self) -> dict[str, Any]:
         """Everything in the id but the seeds and what differs with them: runs that share it are averaged."""
@@ -203,7 +220,7 @@ def _check(spec: RunSpec) -> None:
         ("folds", spec.folds == 0 or spec.folds >= 2, "at least 2, or 0 for none"),
         ("limit", spec.limit is None or spec.limit >= 1, "at least 1"),
         ("max_length", spec.max_length >= 4, "at least 4 tokens"),
-        ("steps", spec.steps >= (spec.kind == "finetune"), "at least 1"),
+        ("steps", spec.steps >= (spec.kind in TUNED), "at least 1"),
         ("batch_size", spec.batch_size >= 1, "at least 1"),
         ("micro_batch", spec.micro_batch is None or 1 <= spec.micro_batch <= spec.batch_size, "1 to the batch size"),
         ("lr", 0 < spec.lr < float("inf"), "above 0"),
@@ -222,6 +239,7 @@ def _check(spec: RunSpec) -> None:
         ("resamples", spec.resamples >= 0, "0 or more"),
         ("weighting", spec.weighting in ("class", "sample"), "class or sample"),
         ("dtype", spec.dtype in ("fp64", "paper"), "fp64 or paper"),
+        *_writing_rules(spec),
     ]
     if spec.layers:
         Layers.parse(spec.layers)
@@ -229,6 +247,27 @@ def _check(spec: RunSpec) -> None:
         if not good:
             shown = name.replace("_", "-")
             raise UsageError(f"{shown} is {getattr(spec, name)!r}: expected {expected}")
+
+
+def _writing_rules(spec: RunSpec) -> list[tuple[str, bool, str]]:
+    """Of the fields that only summaries have; see ``_check``."""
+    wanted = spec.kind == "summarize"
+    return [
+        ("max_target_length", spec.max_target_length >= 2 * wanted, "at least 2 tokens"),
+        ("label_smoothing", 0 <= spec.label_smoothing < 1, "from 0 to below 1"),
+        ("smoothed_over", spec.smoothed_over in ("all", "others"), "all or others"),
+        ("num_beams", spec.num_beams >= 1, "at least 1"),
+        ("length_penalty", abs(spec.length_penalty) < float("inf"), "a number; above 1 favours long summaries"),
+        ("min_new_tokens", spec.min_new_tokens >= 0, "0 (none) or more"),
+        ("max_new_tokens", spec.max_new_tokens >= 2 * wanted, "at least 2 tokens"),
+        (
+            "max_new_tokens",
+            not wanted or spec.max_new_tokens >= spec.min_new_tokens,
+            f"at least min-new-tokens, which is {spec.min_new_tokens}",
+        ),
+        ("no_repeat_ngram_size", spec.no_repeat_ngram_size >= 0, "0 (none) or more"),
+        ("evaluation_rows", spec.evaluation_rows is None or spec.evaluation_rows >= 1, "at least 1"),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

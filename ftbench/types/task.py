@@ -13,7 +13,7 @@ import numpy as np
 
 from ftbench.errors import UsageError
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "summarization"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,10 @@ class Task:
     how a download on disk keeps the task. ``unlabelled`` rows (-1, or a dash, where annotators did not agree)
     are refused unless the task says that they are left out. ``revision`` is raised whenever the rows or the
     scoring can change.
+
+    In summarization ``inputs`` is the column of the documents and ``target`` that of the summaries, and ``decoding``
+    holds what published systems set: fields of RunSpec from ``max_target_length`` to ``early_stopping``, and
+    ``max_length`` for the documents. They are defaults; what a run used is in its spec.
     """
 
     name: str
@@ -122,6 +126,7 @@ class Task:
     layout: Layout | None = None
     unlabelled: Literal["refuse", "drop"] = "refuse"
     default_train_size: int | None = None
+    decoding: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
     licence: str = ""
     cite: str = ""
@@ -151,16 +156,19 @@ class Task:
 class Rows:
     """Rows of one split.
 
-    texts:  one tuple of strings for each input column, each of length n
-    labels: (n,) int64 class ids, or float64 targets of a regression
-    index:  (n,) int64 row numbers in the split as loaded; they stay when rows are taken away
-    groups: n names of the groups (languages, say) that are scored apart as well; empty where there are none
+    texts:     one tuple of strings for each input column, each of length n
+    labels:    (n,) int64 class ids, or float64 targets of a regression; in summarization int64 zeros
+    index:     (n,) int64 row numbers in the split as loaded; they stay when rows are taken away
+    groups:    n names of the groups (languages, say) that are scored apart as well; empty where there are none
+    summaries: n tuples of one or several reference summaries, the first of which is trained on; empty but in
+               summarization
     """
 
     texts: tuple[tuple[str, ...], ...]
     labels: np.ndarray[Any, Any]
     index: np.ndarray[Any, Any]
     groups: tuple[str, ...] = ()
+    summaries: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -169,7 +177,8 @@ class Rows:
         """The rows at ``positions`` (k,), in that order."""
         texts = tuple(tuple(column[i] for i in positions) for column in self.texts)
         groups = tuple(self.groups[i] for i in positions) if self.groups else ()
-        return Rows(texts, self.labels[positions], self.index[positions], groups)
+        summaries = tuple(self.summaries[i] for i in positions) if self.summaries else ()
+        return Rows(texts, self.labels[positions], self.index[positions], groups, summaries)
 
     def with_labels(self, labels: np.ndarray[Any, Any]) -> Rows:
         """The same rows with other labels."""
@@ -196,11 +205,19 @@ class Data:
             digest.update(f"\x1d{name}\x1d{len(rows)}".encode())
             for column in rows.texts:
                 for text in column:
-                    escaped = text.replace("\x1b", "\x1b0").replace("\x1e", "\x1b1")  # so that \x1e only separates
-                    digest.update(escaped.encode("utf-8", "surrogatepass") + b"\x1e")
+                    digest.update(_escaped(text))
             digest.update(np.ascontiguousarray(rows.labels).tobytes())
             if not np.array_equal(rows.index, np.arange(len(rows))):  # label noise is drawn by row number
                 digest.update(np.ascontiguousarray(rows.index).tobytes())
             if rows.groups:
                 digest.update("\x1e".join(rows.groups).encode())
+            for references in rows.summaries:
+                digest.update(f"{len(references)}\x1e".encode())
+                for text in references:
+                    digest.update(_escaped(text))
         return digest.hexdigest()[:16]
+
+
+def _escaped(text: str) -> bytes:
+    """The text and an end mark that nothing in it can be taken for."""
+    return text.replace("\x1b", "\x1b0").replace("\x1e", "\x1b1").encode("utf-8", "surrogatepass") + b"\x1e"

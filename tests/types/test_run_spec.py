@@ -18,12 +18,15 @@ OTHER: dict[str, Any] = {
     "kind": "reference", "task": "other", "data": "d2", "weights": "w2", "model": "elsewhere",
     "source": {"path": "a.csv"},
     "task_revision": 2, "engine_revision": 2, "methods": (R3F,), "seed": 1, "data_seed": 1, "train_size": 200,
-    "label_noise": 0.2, "select_on": 0.1, "limit": 50, "max_length": 64, "steps": 11, "batch_size": 8, "micro_batch": 4,
+    "label_noise": 0.2, "select_on": 0.1, "limit": 50, "folds": 4, "max_length": 64, "steps": 11, "batch_size": 8, "micro_batch": 4,
     "lr": 1e-4, "warmup": 0.0, "weight_decay": 0.0, "clip": 0.0, "batching": "bucket", "passes": "joined",
     "precision": "bf16", "evaluations": 3, "imbalance": 0.5, "head": "kept",
     "encoder": "sst2>rte", "parents": ("b277b76aaa5e",), "pooling": "cls", "repeats": 3,
     "layers": "2:3:3", "frozen_dropout": True, "bins": 5, "permutations": 20, "resamples": 100, "weighting": "sample",
-    "dtype": "paper", "probe": True, "folds": 4,
+    "dtype": "paper", "probe": True,
+    "source_prefix": "summarize: ", "max_target_length": 32, "label_smoothing": 0.1, "smoothed_over": "others",
+    "num_beams": 4, "length_penalty": 2.0, "min_new_tokens": 3, "max_new_tokens": 30, "no_repeat_ngram_size": 3,
+    "early_stopping": True, "evaluation_rows": 100,
 }  # fmt: skip
 
 
@@ -37,6 +40,10 @@ GOLDEN = {
     "r3f": (spec(methods=(R3F,), seed=3, lr=2e-5, train_size=500), "be4cfccff09c"),
     "reference": (spec(kind="reference", steps=0), "ed52250a37c0"),
     "noise": (spec(label_noise=0.2, data_seed=1, select_on=0.1, precision="bf16"), "881b0861b806"),
+    "summarize": (
+        spec(kind="summarize", max_target_length=32, max_new_tokens=32, num_beams=4, label_smoothing=0.1),
+        "21225a76fd8b",
+    ),
 }
 
 
@@ -206,3 +213,18 @@ def test_a_score_that_is_not_there_is_none() -> None:
     assert result.score("accuracy") == 0.5
     assert result.score("f1") is None and result.score("accuracy", "best") is None
     assert result.score("accuracy", "last", "selection") is None
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), [
+    ("max_target_length", 0, "at least 2 tokens"),
+    ("max_new_tokens", 5, "at least min-new-tokens, which is 9"),
+    ("num_beams", 0, "at least 1"),
+    ("label_smoothing", 1.0, "from 0 to below 1"),
+    ("length_penalty", float("inf"), "a number"),
+    ("evaluation_rows", 0, "at least 1"),
+])  # fmt: skip
+def test_how_summaries_are_written_is_checked(field: str, value: Any, expected: str) -> None:
+    good = {"kind": "summarize", "max_target_length": 32, "max_new_tokens": 32, "min_new_tokens": 9}
+    spec(**good)
+    with pytest.raises(UsageError, match=f"{field.replace('_', '-')} is {value!r}: expected .*{expected}"):
+        spec(**{**good, field: value})
