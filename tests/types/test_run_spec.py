@@ -202,7 +202,7 @@ def test_an_arm_is_all_but_the_seeds() -> None:
 def test_rows_are_shared_over_recipes_and_seeds(name: str) -> None:
     of_rows = {
         "task", "data", "task_revision", "weights", "train_size", "label_noise", "select_on", "limit", "max_length",
-            "imbalance", "encoder",
+            "imbalance", "encoder", "folds",
     }  # fmt: skip
     changed = dataclasses.replace(spec(), **{name: OTHER[name]})
     assert (changed.rows_key() != spec().rows_key()) == (name in of_rows)
