@@ -188,6 +188,7 @@ def finetune(
             rich_help_panel=MACHINE,
         ),
     ] = "auto",
+    track: flags.Track = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
     json: flags.Json = False,
 ) -> None:
@@ -265,7 +266,7 @@ def finetune(
     )
     failed = run_study(
         ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed,
-        save_model=save_model, checkpoint_every=checkpoint_every, quiet=quiet, as_json=json,
+        save_model=save_model, checkpoint_every=checkpoint_every, quiet=quiet, as_json=json, track=track,
         prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache"),
     )  # fmt: skip
     if failed:

@@ -23,6 +23,14 @@ OutputDir = Annotated[
         rich_help_panel="Runs and output",
     ),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        help="tensorboard or wandb: write each run there once it is stored; later commands add what is missing [off].",
+        rich_help_panel="Runs and output",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print the table and the runs as JSON on stdout.", rich_help_panel="Runs and output"),

@@ -106,6 +106,7 @@ def probe(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.", rich_help_panel=OUTPUT)
     ] = False,
+    track: flags.Track = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
     figure: Annotated[
         Path | None,
@@ -168,7 +169,7 @@ def probe(
     )
     failed = run_probes(
         ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed, quiet=quiet,
-        as_json=json, figure=figure,
+        as_json=json, figure=figure, track=track,
     )  # fmt: skip
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)

@@ -69,6 +69,7 @@ def run_probes(
     quiet: bool,
     as_json: bool,
     figure: Path | None = None,
+    track: str | None = None,
 ) -> int:
     """Does the protocol and prints its tables. Returns how many runs failed. Raises what ``Grid.run`` raises."""
     if figure is not None:
@@ -98,7 +99,7 @@ def run_probes(
         for data in loaded.values():
             print(describe_data(data), file=sys.stderr)
     checkpoints = [*models, *(one for one in given if isinstance(one, Checkpoint))]
-    with attended(Store(output_dir), loaded.values(), checkpoints, options, quiet=quiet) as grid:
+    with attended(Store(output_dir), loaded.values(), checkpoints, options, quiet=quiet, track=track) as grid:
         grid.parents = [one for one in given if isinstance(one, Record)]
         grid.run(stages)
     probes = [record for record in grid.records if record.result.spec.kind == "probe"]

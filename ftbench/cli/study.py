@@ -20,6 +20,7 @@ from ftbench.runs.signals import stop_on_signals
 from ftbench.runs.stages import Request
 from ftbench.runs.store import Store
 from ftbench.runs.study import Study, plan_study, rehearse
+from ftbench.runs.track import tracked
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
 from ftbench.types import Data
@@ -105,16 +106,21 @@ def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
 
 @contextlib.contextmanager
 def attended(
-    store: Store, data: Iterable[Data], models: Iterable[Checkpoint], options: Options, *, quiet: bool
-) -> Iterator[Grid]:
-    """A grid that shows its progress on stderr and stops at a signal; what was finished by then is said."""
+    store: Store, data: Iterable[Data], models: Iterable[Checkpoint], options: Options, *, quiet: bool,
+    track: str | None = None,
+) -> Iterator[Grid]:  # fmt: skip
+    """A grid that shows its progress on stderr and stops at a signal; what was finished by then is said.
+
+    track: see ``runs.track``; raises its UsageError.
+    """
     display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
+    shown = tracked(display, track, store.root)
     with display, stop_on_signals(display.message) as should_stop:
         grid = Grid(
             store,
             {one.fingerprint: one for one in data},
             {one.fingerprint: one for one in models},
-            display,
+            shown,
             replace(options, should_stop=should_stop),
         )
         try:
@@ -137,6 +143,7 @@ def run_study(
     prefix_cache: str,
     quiet: bool,
     as_json: bool,
+    track: str | None = None,
 ) -> int:
     """Does the study and prints its table. Returns how many runs failed. Raises what ``Grid.run`` raises."""
     store = Store(output_dir)
@@ -153,7 +160,7 @@ def run_study(
         checkpoint_every=checkpoint_every,
         prefix_cache=prefix_cache,
     )
-    with attended(store, request.data, request.models, options, quiet=quiet) as grid:
+    with attended(store, request.data, request.models, options, quiet=quiet, track=track) as grid:
         try:
             grid.run(study.stages)
             if save_model:
