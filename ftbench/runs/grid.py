@@ -57,6 +57,7 @@ class StudyProgress(Protocol):
 class Options:
     """How the study is carried out; none of it changes a number.
 
+    keep_references: the linear model of reference runs too, where models are kept.
     keep_model: write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
     need_models: later runs start from the earlier ones: a finished run that kept no weights is done again.
     """
@@ -67,6 +68,7 @@ class Options:
     force: bool = False
     retry_failed: bool = False
     keep_model: bool = False
+    keep_references: bool = False
     need_models: bool = False
     checkpoint_every: int = 0
     prefix_cache: str = "auto"
@@ -173,7 +175,8 @@ class Grid:
         if record is None or spec.id in self._fresh:
             return record
         retry = self.options.retry_failed and record.result.status != "ok"
-        wanted = self.options.need_models and spec.kind == "finetune" and record.result.status == "ok"
+        kinds = ("finetune", "reference") if self.options.keep_references else ("finetune",)
+        wanted = self.options.need_models and spec.kind in kinds and record.result.status == "ok"
         bare = wanted and not (record.folder / "model").is_dir()
         return None if self.options.force or retry or bare or spec.id in self._again else record
 
@@ -200,6 +203,7 @@ class Grid:
         except Exception as error:
             return self._failed(spec, error, environment(str(device)))
         kept = self.options.keep_model and not spec.is_trial
+        kept = kept and (spec.kind != "reference" or self.options.keep_references)
         save_model = outcome.backbone.save if kept and outcome.backbone else None
         return self.store.save(
             outcome.result,

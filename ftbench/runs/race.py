@@ -28,13 +28,15 @@ from ftbench.reporting.crossed import Estimate, crossed, examples_only
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Job = tuple[str, int]
+NO_TIME = "no time left"
 
 
 @dataclass(frozen=True)
 class Rules:
     """margin: a difference that is not worth a change. level: of intervals. first: units before anything is dropped.
     most: units of a candidate. limit: the share of a difference's variance that more units cannot take away, from
-    which on, and from ``settled`` units on, the rows are what limits it."""
+    which on, and from ``settled`` units on, the rows are what limits it. opening: the share of the time that the first
+    units of all may take."""
 
     margin: float = 0.01
     level: float = 0.95
@@ -42,6 +44,7 @@ class Rules:
     most: int = 24
     limit: float = 0.85
     settled: int = 8
+    opening: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,8 @@ class Race:
         if units < self.rules.first:
             return False
         if not rivals:
-            self.why_over = "clear"
+            hurried = any(why.startswith(NO_TIME) for why in self.out.values())
+            self.why_over = "budget" if hurried else "clear"
         elif units >= self.rules.most:
             self.why_over = "units"
         else:
@@ -215,14 +219,16 @@ class Race:
         return bool(self.why_over)
 
     def _shed(self, left: float, jobs: int) -> None:
-        """Leaves out, last ones first, challengers that the budget cannot bring to the first units."""
+        """Leaves out, last ones first, challengers that the time cannot bring to the first units: before they have begun,
+        ``Rules.opening`` of it; afterwards all of it."""
         while True:
             short = {name: max(0, self.rules.first - self.units(name)) for name in self.alive}
             rivals = [name for name in self.challengers if short.get(name)]
-            if not rivals or sum(n * self.seconds(name) for name, n in short.items()) <= left * jobs:
+            share = self.rules.opening if any(not self.units(name) for name in rivals) else 1.0
+            if not rivals or sum(n * self.seconds(name) for name, n in short.items()) <= share * left * jobs:
                 return
             last = min(rivals, key=lambda name: (self.units(name), -self.candidates.index(name)))
-            self.out[last] = "no time left to try it" if not self.units(last) else "no time left to judge it"
+            self.out[last] = f"{NO_TIME} to {'judge' if self.units(last) else 'try'} it"
 
     def _wave(self, left: float, jobs: int) -> list[Job]:
         """One unit more for those that have the fewest; where there is no time for all, for the best of them."""

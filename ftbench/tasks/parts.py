@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ftbench.errors import UsageError
 from ftbench.tasks.examine import FEW_ROWS, text_key
 from ftbench.tasks.files import read_tables
-from ftbench.types.task import Data, Files
+from ftbench.types.task import Data, Files, Part, Task
 
 #: fewer test rows than this say nothing: a score would be known to 20 points
 FEWEST_TESTED = 20
@@ -61,11 +62,14 @@ def set_aside(data: Data) -> Parts:
     if len(test) < FEW_TESTED:
         half = 100 * math.sqrt(0.25 / len(test)) * 1.96
         notes.append(f"the test part has {len(test)} rows only: a score there is known to about {half:.0f} points")
-    return Parts(
-        replace(data, splits={"train": pool}),
-        replace(data, splits={"train": pool, "validation": test}),
-        (*notes, *few),
-    )
+    parts = {"pool": {"train": pool}, "whole": {"train": pool, "validation": test}}
+    found = {which: replace(data, task=_part(data.task, which), splits=splits) for which, splits in parts.items()}
+    return Parts(found["pool"], found["whole"], (*notes, *few))
+
+
+def _part(task: Task, which: Any) -> Task:
+    assert not isinstance(task.source, Part)
+    return replace(task, source=Part(task.source, which))
 
 
 def _require_labels(data: Data) -> None:

@@ -12,7 +12,8 @@ from ftbench.errors import FtbenchError, UsageError
 from ftbench.tasks.downloads import read_download
 from ftbench.tasks.encode import check_columns, hidden_labels, to_data
 from ftbench.tasks.files import VALIDATION_NAMES, read_tables
-from ftbench.types.task import Data, Document, Download, Files, Hub, Packaged, Task
+from ftbench.tasks.parts import set_aside
+from ftbench.types.task import Data, Document, Download, Files, Hub, Packaged, Part, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,6 +26,8 @@ def load(task: Task) -> Data:
     installed or was edited and for a data set that the hub does not give.
     """
     source = task.source
+    if isinstance(source, Part):
+        return getattr(set_aside(load(replace(task, source=source.of))), source.which)  # type: ignore[no-any-return]
     if isinstance(source, Packaged):
         return Data(task, source.build(read_packaged(source)), task.labels)
     if isinstance(source, Files):

@@ -1,0 +1,42 @@
+"""What a race has taken so far, kept beside its runs, so that a budget holds over interruptions."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftbench.runs.files import to_json, write_atomic
+
+
+@dataclass
+class Journal:
+    """spent: seconds of earlier commands. seconds: what each run took, all told, by its id. finals: runs that have scored
+    the test part, in their order."""
+
+    path: Path
+    spent: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    finals: list[str] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def open(cls, path: Path) -> Journal:
+        """The journal at ``path``; an empty one where there is none or it cannot be read."""
+        try:
+            found = json.loads(path.read_text())
+            return cls(path, float(found["spent"]), dict(found["seconds"]), list(found["finals"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls(path)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of all commands together."""
+        return self.spent + time.monotonic() - self._began
+
+    def save(self) -> None:
+        """Raises StoreError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"spent": round(self.elapsed, 3), "seconds": self.seconds, "finals": self.finals}
+        write_atomic(self.path, to_json(content))
