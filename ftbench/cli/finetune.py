@@ -19,8 +19,9 @@ TUNE_HELP = (
     "method of that name, put before every arm. Repeat for several [full]."
 )
 LAYERS_HELP = (
-    "Which layers are tuned, counted from 1: BOTTOM:TOP:HEAD (2:4:4; layers above the head are not loaded), top:3 or "
-    "all; a comma list is an axis [all]."
+    "Which layers are tuned, counted from 1: BOTTOM:TOP:HEAD (2:4:4; layers above the head are not loaded), top:3, "
+    "all, or auto: up to l*, the layer that `ftbench variability` recommends, with the head on it; auto:2 tunes two. "
+    "'l*-down:2:top' keeps the head on top, 'l*-up' tunes what lies above l*. A comma list is an axis [all]."
 )
 SEARCH_HELP = (
     "Values to choose from on a slice of train: weight=0.1,1 (of each method that has the field), r3f:weight=0.1,1, "
@@ -212,6 +213,8 @@ def finetune(
         ftbench finetune --task mrpc,rte --method r3f --data-dir glue_data
 
         ftbench finetune --method r3f --tune lora --layers top:3
+
+        ftbench finetune --layers auto:2,top:2,all
 
         ftbench finetune --method all --seeds 0-4
 

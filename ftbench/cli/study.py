@@ -169,6 +169,8 @@ def run_study(
             searches = study.keep_answers(store, grid.records)
     print_records(grid.records, searches, form="json" if as_json else "rich")
     if not quiet:
+        for note in study.notes(grid.records):
+            print(note, file=sys.stderr)
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
         for folder in kept_weights(grid.records):
             print(f"Weights kept: `ftbench predict {folder} FILE` uses them.", file=sys.stderr)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ftbench.errors import UsageError
 from ftbench.models.locate import Checkpoint
+from ftbench.runs import auto
 from ftbench.runs.search import FairSearch
 from ftbench.runs.stages import Request, Stage, plan
 from ftbench.runs.store import Store
@@ -14,11 +16,13 @@ from ftbench.types import Data, Record, RunSpec, Search
 
 @dataclass(frozen=True)
 class Study:
-    """stages: see ``Grid.run``. first: the first stage's runs, each with the name of its arm."""
+    """stages: see ``Grid.run``. first: runs to rehearse, each with the name of its arm. notes: what was found on the
+    way, from all records."""
 
     stages: Sequence[Stage]
     first: Sequence[tuple[str, RunSpec]]
     search: FairSearch | None = None
+    notes: Callable[[Sequence[Record]], Sequence[str]] = lambda records: ()
 
     def unfinished(self, store: Store) -> list[tuple[str, RunSpec]]:
         """Those of ``first`` that have no result yet."""
@@ -33,12 +37,24 @@ class Study:
 
 
 def plan_study(request: Request, search: Sequence[str] = (), budget: int | None = None) -> Study:
-    """The stages of a study, with a search where axes are given. Raises UsageError for what cannot be."""
+    """The stages of a study: with a search where axes are given, with a measure first where layers are a rule.
+
+    Raises UsageError for what cannot be.
+    """
+    rules = auto.rules_of(request)
+    if search and rules:
+        raise UsageError(
+            f"--layers {rules[0]} has to be measured first, and a search cannot wait for it: `ftbench variability` "
+            "says which layers they are; give them as numbers, such as --layers 2:4:4"
+        )
     if search:
         fair = FairSearch(request, search, budget)
         return Study(fair.stages(), [(q.name, spec) for q in fair.questions for spec in q.trials], fair)
-    stages = plan(request)
-    return Study(stages, [(spec.method, spec) for spec in stages[0]([]) if spec.kind == "finetune"])
+    stages = plan(auto.provisional(request))
+    first = [(spec.method, spec) for spec in stages[0]([]) if spec.kind == "finetune"]
+    if rules:
+        return Study(auto.stages(request), first, notes=lambda records: auto.answers(request, records))
+    return Study(stages, first)
 
 
 def rehearse(

@@ -7,7 +7,7 @@ import ctypes
 import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -27,6 +27,8 @@ class Meter:
         self.device = device
         self._process = self._wall = 0.0
         self._running = False
+        self._counter: Callable[[], int] = int
+        self._left_out = 0
 
     def start(self) -> None:
         self._running = True
@@ -46,13 +48,23 @@ class Meter:
         """Time inside is not training; it is counted as evaluation."""
         was_running = self._running
         self.stop()
-        began = time.perf_counter()
+        began, counted = time.perf_counter(), self._counter()
         try:
             yield
         finally:
+            self._left_out += self._counter() - counted
             self.cost.evaluate_seconds += time.perf_counter() - began
             if was_running:
                 self.start()
+
+    @contextlib.contextmanager
+    def leaving_out(self, counter: Callable[[], int]) -> Iterator[Callable[[], int]]:
+        """Inside: how much of what ``counter`` counts was counted while the meter paused."""
+        self._counter, self._left_out = counter, 0
+        try:
+            yield lambda: self._left_out
+        finally:
+            self._counter = int
 
     def reset_peak(self) -> None:
         """Gives memory back to the system and starts the peak anew, so that runs in one process compare."""

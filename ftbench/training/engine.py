@@ -45,6 +45,7 @@ from ftbench.models.backbone import Backbone
 from ftbench.training.batches import Tokens, plan, share
 from ftbench.training.checkpoint import State
 from ftbench.training.cost import Meter
+from ftbench.training.flops import Flops
 from ftbench.training.log import Window
 from ftbench.training.optim import lr_at, mix, trained
 from ftbench.training.passes import Passes, batch_of, gradient_ratios, run_passes
@@ -86,6 +87,7 @@ class Training:
         self.window = Window(self.state.sums)
         self.parameters = trained(self.optimizer, self.backbone.model)
         self.per_epoch = math.ceil(len(self.labels) / self.spec.batch_size)
+        self.flops = Flops(self.meter)
         self.scaler = make_scaler(self.backbone.device, self.spec.precision)
         if self.state.scaler:
             self.scaler.load_state_dict(self.state.scaler)
@@ -181,7 +183,7 @@ def micro_step(
     seed = mix(spec.seed, step, micro, "dropout")
     passes = Passes(run.backbone, batch, seed, states=run.states, prefix=run.prefix)
     batch.run = passes.view
-    with autocast(run.backbone.device, spec.precision):
+    with run.flops.estimated(run.prefix is not None, batch.inputs), autocast(run.backbone.device, spec.precision):
         values = (_owned if run.backward else _objective)(run, passes, fraction)
     cost.forward_passes += passes.count
     cost.backward_passes += passes.count

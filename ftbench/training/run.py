@@ -21,6 +21,7 @@ from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter
 from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
+from ftbench.training.flops import Flops
 from ftbench.training.memorised import memorised
 from ftbench.training.optim import make_optimizer, mix, parameter_groups, trained
 from ftbench.training.prefix import prefix_of
@@ -135,11 +136,12 @@ def _prepare(
 
     start = start_of(spec, network, tokens, train_rows, place.cache, original=original, regression=regression)
     meter.start()
-    prefix = prefix_of(spec, start, tokens, methods, place.prefix)
-    for number, method in enumerate(methods):
-        torch.manual_seed(mix(spec.seed, number, "prepare"))
-        method.prepare(start)
-    prefix = prefix and prefix.filled(start)
+    with Flops(meter).counted():
+        prefix = prefix_of(spec, start, tokens, methods, place.prefix)
+        for number, method in enumerate(methods):
+            torch.manual_seed(mix(spec.seed, number, "prepare"))
+            method.prepare(start)
+        prefix = prefix and prefix.filled(start)
     meter.stop()
     optimizer = make_optimizer(parameter_groups(network, methods, spec.weight_decay), spec.lr)
     state = checkpoint.load(place.folder, network.model, optimizer, methods) or checkpoint.State()

@@ -22,6 +22,7 @@ from ftbench.models.pooling import special_ids
 from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter
 from ftbench.training.features import extract
+from ftbench.training.flops import Flops
 from ftbench.training.run import Outcome, Place, apply_perturbations
 from ftbench.training.watch import Control
 from ftbench.types import Cost, Data, Features, Result, Rows, RunSpec
@@ -155,7 +156,10 @@ def _features(spec: RunSpec, rows: Rows, source: Checkpoint, place: Place) -> tu
         meter.reset_peak()
         folder = place.folder / "features"
         meter.start()
-        made = extract(network, tokens, np.zeros(len(rows)), (spec.pooling,), precision=spec.precision, folder=folder)
+        with Flops(meter).counted():
+            made = extract(
+                network, tokens, np.zeros(len(rows)), (spec.pooling,), precision=spec.precision, folder=folder
+            )
         meter.stop()
         shutil.rmtree(folder, ignore_errors=True)  # the map stays open
         meter.cost.tokens = int(tokens.lengths.sum())

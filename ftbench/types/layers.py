@@ -1,13 +1,15 @@
-"""Which blocks are tuned, and which one the head reads: ``bottom:top:head``, numbered from 1."""
+"""Which blocks are tuned, and which one the head reads: ``bottom:top:head``, numbered from 1; or the rule that finds
+them once it is known which layer the task needs."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from ftbench.errors import UsageError
 
-FORMS = "all, top:COUNT or BOTTOM:TOP:HEAD, such as top:3 or 2:4:4"
+FORMS = "all, top:COUNT, BOTTOM:TOP:HEAD, auto[:COUNT], l*-down[:COUNT][:top] or l*-up[:COUNT][:top]; such as 2:4:4"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,48 @@ class Layers:
         return cls(*map(int, text.split(":")))
 
 
+@dataclass(frozen=True)
+class LayerRule:
+    """Layers in relation to l*, the layer that separates the classes best before training.
+
+    way:   ``down``: l* is the topmost one that is tuned; ``up``: the lowest one lies above it
+    count: tune so many, or as many as there are in that direction; all of them where None
+    head:  ``near``: on the topmost tuned block, and what lies above is not loaded; ``top``: on the model's topmost
+
+    Xie et al. 2022 (arXiv 2210.10041) name the triples (l_bottom, l_top, l_head); ``down`` and ``up`` are their l*-down
+    and l*-up.
+    """
+
+    way: Literal["down", "up"]
+    count: int | None = None
+    head: Literal["near", "top"] = "near"
+
+    def __str__(self) -> str:
+        parts = [f"l*-{self.way}", *([str(self.count)] if self.count else []), *(["top"] if self.head == "top" else [])]
+        return ":".join(parts)
+
+    def place(self, best: int, blocks: int) -> Layers | None:
+        """The layers where l* is ``best`` (from 1) of so many blocks; None for ``up`` where none lies above it."""
+        if self.way == "up" and best >= blocks:
+            return None
+        count = self.count or blocks
+        bottom, top = (max(1, best - count + 1), best) if self.way == "down" else (best + 1, min(blocks, best + count))
+        return Layers(bottom, top, blocks if self.head == "top" else top)
+
+    @classmethod
+    def parse(cls, text: str) -> LayerRule | None:
+        """``auto:2``, which is ``l*-down:2``, or ``l*-up:2:top``. None for a text that is no rule.
+
+        Raises UsageError for a count of 0.
+        """
+        found = re.fullmatch(r"(auto|l\*-down|l\*-up)(?::(\d+))?(:top)?", text)
+        if not found or (found[1] == "auto" and found[3]):
+            return None
+        if found[2] and not int(found[2]):
+            raise UsageError(f"layers '{text}': expected at least 1 layer")
+        return cls("up" if found[1] == "l*-up" else "down", int(found[2] or 0) or None, "top" if found[3] else "near")
+
+
 def resolve_layers(text: str, blocks: int, model: str) -> str:
     """``all``, ``top:3`` or ``2:4:4`` as RunSpec has it, for ``model`` of so many blocks: a triple, or empty where
     every block is tuned under a head on the topmost one, which is plain fine-tuning.
@@ -46,6 +90,11 @@ def resolve_layers(text: str, blocks: int, model: str) -> str:
     """
     if text in ("", "all"):
         return ""
+    if LayerRule.parse(text):
+        raise UsageError(
+            f"layers '{text}' has to be measured first, which only a plain study does: `ftbench variability` says "
+            f"which layers they are; expected {FORMS.partition(', auto')[0]}"
+        )
     if not blocks:
         raise UsageError(f"layers '{text}': the configuration of model '{model}' does not say how many blocks it has")
     if found := re.fullmatch(r"top:(\d+)", text):

@@ -292,7 +292,8 @@ class Result:
 @dataclass(kw_only=True)
 class Cost:
     """What a run took, summed over its interruptions. Seconds are of training only: no loading, no
-    evaluation, no diagnostics. ``process_seconds`` is CPU time of all threads; memory is in bytes."""
+    evaluation, no diagnostics. ``process_seconds`` is CPU time of all threads; memory is in bytes. ``flops`` of the
+    same stretch, see ``training.flops``; 0 in runs of before it was counted."""
 
     process_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -301,6 +302,7 @@ class Cost:
     forward_passes: int = 0
     backward_passes: int = 0
     tokens: int = 0
+    flops: int = 0
     peak_memory: int = 0
     memory_of: str = ""
     trained_parameters: int = 0

@@ -51,13 +51,29 @@ def test_layers_and_ways_to_tune_are_arms_and_axes(finetune: Ftbench) -> None:
     assert {row["layers"] for row in shown["table"]["rows"]} == {"1:1:1", "all"}
 
 
+def test_layers_that_are_measured_first(finetune: Ftbench) -> None:
+    said = finetune("--layers", "auto,top:1", "--tune", "full", "--tune", "bitfit", "--train-size", 30, "--json")
+    shown = said.json()
+    (measure,) = [run for run in shown["runs"] if run["kind"] == "variability"]
+    found = json.loads(Path(measure["folder"], "result.json").read_text())["facts"]
+    layer = found["layer"]
+    expected = "all" if layer in (None, 2) else f"1:{layer}:{layer}"
+    assert {row["layers"] for row in shown["table"]["rows"]} == {expected, "2:2:2"}
+    assert [run["method"] for run in shown["runs"] if run["kind"] == "finetune"] == ["std", "bitfit"] * 2
+    assert (
+        f"layers l*-down of tiny-48-24-2, 30 rows: {expected} ({'no layer' if layer is None else 'layer'}" in said.err
+    )
+    again = finetune("--layers", "auto", "--train-size", 30, "--label-noise", 0.1)
+    assert again.code == 0 and "done before" not in again.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (("--layers", "7:9:9"), ("layers '7:9:9': model", "has 2 blocks; expected numbers from 1 to 2")),
         (("--layers", "1:2:1"), ("layers 1:2:1: the head is below the top",)),
         (("--layers", "top:3"), ("has 2 blocks; expected top:1 to top:2",)),
-        (("--layers", "upper"), ("layers 'upper': expected all, top:COUNT or BOTTOM:TOP:HEAD",)),
+        (("--layers", "upper"), ("layers 'upper': expected all, top:COUNT, BOTTOM:TOP:HEAD, auto",)),
         (("--tune", "lora:rank=0"), ("lora:rank=0: expected 1 or more",)),
         (("--tune", "adaptor"), ("unknown way to tune 'adaptor'", "Did you mean 'adapter'?")),
         (("--tune", "lora", "--method", "adapter"), ("lora and adapter do not stack",)),

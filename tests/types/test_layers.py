@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ftbench.errors import UsageError
-from ftbench.types.layers import Layers, resolve_layers
+from ftbench.types.layers import LayerRule, Layers, resolve_layers
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,11 @@ def test_what_a_run_has(text: str, resolved: str) -> None:
         ("0:2:6", "layers 0:2:6: expected a bottom from 1 to the top, 2"),
         ("top:0", "has 6 blocks; expected top:1 to top:6"),
         ("top:7", "has 6 blocks; expected top:1 to top:6"),
-        ("2:4", "layers '2:4': expected all, top:COUNT or BOTTOM:TOP:HEAD, such as top:3 or 2:4:4"),
+        ("2:4", "layers '2:4': expected all, top:COUNT, BOTTOM:TOP:HEAD, auto"),
+        ("auto:0", "layers 'auto:0': expected at least 1 layer"),
+        ("auto:2", "layers 'auto:2' has to be measured first"),
+        ("auto:top", "layers 'auto:top': expected all"),
+        ("l*-side", r"layers 'l\*-side': expected all"),
         ("-1:2:3", "layers '-1:2:3': expected all"),
         ("3", "layers '3': expected all"),
         ("top", "layers 'top': expected all"),
@@ -57,3 +61,30 @@ def test_a_model_that_does_not_say_how_many_blocks_it_has() -> None:
 
 def test_a_triple_is_its_text() -> None:
     assert str(Layers.parse("2:4:5")) == "2:4:5" and Layers.parse("2:4:5") == Layers(2, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "best", "layers"),
+    [
+        ("auto", 4, "1:4:4"),
+        ("auto:2", 4, "3:4:4"),
+        ("auto:9", 4, "1:4:4"),
+        ("l*-down", 6, "1:6:6"),
+        ("l*-down:2:top", 4, "3:4:6"),
+        ("l*-down:top", 4, "1:4:6"),
+        ("l*-down:3", 1, "1:1:1"),
+        ("l*-up", 4, "5:6:6"),
+        ("l*-up:1", 4, "5:5:5"),
+        ("l*-up:1:top", 4, "5:5:6"),
+        ("l*-up:9", 4, "5:6:6"),
+        ("l*-up:2", 6, "None"),
+    ],
+)
+def test_where_a_rule_puts_the_layers_of_six_blocks(text: str, best: int, layers: str) -> None:
+    rule = LayerRule.parse(text)
+    assert rule is not None and str(rule.place(best, 6)) == layers
+    assert LayerRule.parse(str(rule)) == rule
+
+
+def test_a_place_is_no_rule() -> None:
+    assert [LayerRule.parse(text) for text in ("all", "", "top:3", "2:4:4", "automatic", "l*-down:-1")] == [None] * 6
