@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, download, finetune, predict, probe, report, validate, variability
+from ftbench.cli import catalog, choose, download, finetune, predict, probe, report, validate, variability
 from ftbench.errors import FtbenchError, UsageError, explain
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
@@ -31,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("choose")(choose.choose)
 app.command("finetune")(finetune.finetune)
 app.command("probe")(probe.probe)
 app.command("variability")(variability.variability)

@@ -1,4 +1,5 @@
-"""A linear model on the frozen encoder as a network of its own: what the reference ``linear`` predicts, kept and used again.
+"""A linear model on the frozen encoder as a network of its own: what the reference ``linear`` predicts, kept and used
+again.
 
 Its folder is the encoder as plain ``AutoModel.from_pretrained`` loads it, and ``linear.safetensors`` beside it with
 ``weight`` (outputs, width) and ``bias`` (outputs,). There is no classification head in it that plain transformers could
@@ -25,7 +26,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class LinearOnFrozen(Backbone):
-    """The encoder of ``model`` under a linear layer on the mean of its last hidden states; the model's own head is not used."""
+    """The encoder of ``model`` under a linear layer on the mean of its last hidden states; the model's own head is not
+    used."""
 
     def __init__(self, model: Any, tokenizer: Any, weight: Tensor, bias: Tensor) -> None:
         super().__init__(model, tokenizer)

@@ -1,4 +1,5 @@
-"""A trained classifier, head and all, as ``--save-model`` or plain transformers wrote it; or a linear model on a frozen encoder."""
+"""A trained classifier, head and all, as ``--save-model`` or plain transformers wrote it; or a linear model on a frozen
+encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What ``ftbench choose`` says: a choice in sentences that a newcomer can act on. A point is a hundredth of the metric."""
+"""What ``ftbench choose`` says: a choice in sentences that a newcomer can act on. A point is a hundredth of the
+metric."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Tested:
-    """The score of the chosen model on the test part, with a 95 % interval over further rows of the same kind; the ends are
-    None where it cannot be had. by_label: for each label its rows and the share that was right."""
+    """The score of the chosen model on the test part, with a 95 % interval over further rows of the same kind; the ends
+    are None where it cannot be had. by_label: for each label its rows and the share that was right."""
 
     score: float
     low: float | None
@@ -85,13 +86,15 @@ def _best_of(choice: Choice) -> str:
 
 def _score(choice: Choice, found: Tested) -> str:
     interval = "" if found.low is None or found.high is None else f" [{found.low:.3f}, {found.high:.3f}]"
-    text = f"On {found.rows:,} test rows that nothing was chosen by it scores {choice.metric} {found.score:.3f}{interval}"
+    text = (
+        f"On {found.rows:,} test rows that nothing was chosen by it scores {choice.metric} {found.score:.3f}{interval}"
+    )
     if choice.majority is not None:
         text += f"; always answering the commonest label scores {choice.majority:.3f}"
     if found.low is not None and found.high is not None and 100 * (found.high - found.low) > WIDE:
         text += ". That is a wide interval: more test rows would narrow it"
     if choice.scored > 1:
-        text += f". The test part has been scored {choice.scored} times by now, for different choices: the score may flatter"
+        text += f". The test part has been scored {choice.scored} times by now, for other choices: it may flatter"
     return text + "."
 
 
@@ -120,7 +123,7 @@ def _cost(choice: Choice, final: Record) -> str:
     )  # fmt: skip
     if serving:
         text += (
-            f"; using it takes {serving['milliseconds']:.1f} ms for one text or {serving['per_second']:,.0f} texts a "
+            f"; using it takes {serving['milliseconds']:.1f} ms for one text, {serving['per_second']:,.0f} texts a "
             f"second in batches, {serving['parameters'] / 1e6:.1f} M parameters, {serving['bytes'] / 1e6:.0f} MB on disk"
         )
     return text + f" (measured on this machine, {cost.device or 'cpu'})."
@@ -154,14 +157,18 @@ def _why(choice: Choice) -> str:
     default = choice.standing(choice.default)
     return (
         f"{reasons[choice.why]}, after {default.units} draws: each trains on {choice.rows['train']:,} rows and scores "
-        f"{choice.rows['held']:,} others. Another way replaces {choice.default} only where a 95 % interval over draws and "
-        f"rows, corrected for the number of candidates, says that it is better; less than {_points(choice.margin)} point "
-        "is taken for nothing."
+        f"{choice.rows['held']:,} others. Another way replaces {choice.default} only where a 95 % interval over draws "
+        "and rows, corrected for the number of candidates, says that it is better; less than "
+        f"{_points(choice.margin)} points is taken for nothing."
     )
 
 
 def _interval(one: Standing) -> str:
-    ends = "" if one.low is None or one.high is None else f" [{_points(one.low, signed=True)}, {_points(one.high, signed=True)}]"
+    ends = (
+        ""
+        if one.low is None or one.high is None
+        else f" [{_points(one.low, signed=True)}, {_points(one.high, signed=True)}]"
+    )
     return f"{_points(one.gain or 0.0, signed=True)}{ends}"
 
 

@@ -32,7 +32,11 @@ def page_of(choice: Choice, final: Record) -> Page:
     return Page(
         title=f"What to use for {choice.task}: {choice.choice}",
         conclusions=tuple(sentences(choice, found, final)),
-        tables=(standings(choice), *([by_label(found)] if found.by_label else []), *([curve(choice)] if choice.curve else [])),
+        tables=(
+            standings(choice),
+            *([by_label(found)] if found.by_label else []),
+            *([curve(choice)] if choice.curve else []),
+        ),
         charts=tuple(chart for chart in pictures if chart is not None),
         commands=(choice.command, f"ftbench predict {choice.folder} new.csv --output labelled.csv"),
         notes=tuple(choice.notes),
@@ -50,16 +54,16 @@ def standings(choice: Choice) -> Table:
     ordered = sorted(choice.standings, key=lambda one: (one.mean is None, -side * (one.mean or 0.0)))
     rows = tuple(
         {
-            "method": one.name, "n": one.units, "mean": one.mean, "difference": one.gain, "low": one.low, "high": one.high,
-            "seconds": one.seconds, "outcome": "chosen" if one.name == choice.choice else one.out,
+            "method": one.name, "n": one.units, "mean": one.mean, "difference": one.gain, "low": one.low,
+            "high": one.high, "seconds": one.seconds, "outcome": "chosen" if one.name == choice.choice else one.out,
             "style": "best" if one.name == choice.choice else "reference" if not one.units else "",
         }
         for one in ordered
     )  # fmt: skip
     note = (
         f"Means over draws of {choice.rows['train']:,} rows to train on and {choice.rows['held']:,} to score, from the "
-        f"{choice.rows['pool']:,} that are not the test part; candidates with fewer draws were dropped on the way, and their "
-        "means are over other draws: read the differences, which are over shared draws, with 95 % intervals over further draws and rows."
+        f"{choice.rows['pool']:,} that are not the test part. Candidates with fewer draws were dropped on the way, so "
+        "read the differences, which are over shared draws, with 95 % intervals over further draws and rows."
     )
     return Table("The race", columns, rows, (note,))
 
@@ -79,7 +83,15 @@ def curve(choice: Choice) -> Table:
         Column("high", "high"),
     )  # fmt: skip
     rows = tuple(
-        {"method": p.name, "train": p.rows, "n": p.units, "mean": p.mean, "difference": p.gain, "low": p.low, "high": p.high}
+        {
+            "method": p.name,
+            "train": p.rows,
+            "n": p.units,
+            "mean": p.mean,
+            "difference": p.gain,
+            "low": p.low,
+            "high": p.high,
+        }
         for p in choice.curve
     )
     return Table("What labels bring", columns, rows, ("The same draws with fewer of their rows.",))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ftbench.runs.choosing import CURVE_UNITS, FOLDS, Choosing
 from ftbench.runs.race import Race
+from ftbench.tasks.examine import examine
 from ftbench.types import Choice, CurvePoint, Record, Standing
 
 
@@ -39,7 +40,7 @@ def answer(choosing: Choosing, records: Sequence[Record], command: str) -> Choic
         folder=str(final.folder),
         spent=choosing.journal.elapsed,
         budget=choosing.budget,
-        notes=(*parts.pool.notes, *parts.notes),
+        notes=(*examine(parts.whole).warnings, *parts.notes, *parts.pool.notes),
         command=command,
         scored=len(choosing.journal.finals),
         majority=majority if choosing.scorer.metric == "accuracy" else None,
@@ -53,9 +54,7 @@ def standing(race: Race, name: str, sign: float) -> Standing:
     gap = race.gap(name, race.baseline) if units and name != race.baseline else None
     gains = {} if gap is None else {"gain": gap.estimate.mean, "low": gap.estimate.low, "high": gap.estimate.high}
     mean = sign * race.mean(name) if units else None
-    return Standing(
-        name=name, units=units, mean=mean, seconds=race.seconds(name), out=race.out.get(name, ""), **gains
-    )
+    return Standing(name=name, units=units, mean=mean, seconds=race.seconds(name), out=race.out.get(name, ""), **gains)
 
 
 def curve(choosing: Choosing, records: Sequence[Record]) -> list[CurvePoint]:
@@ -76,7 +75,7 @@ def curve(choosing: Choosing, records: Sequence[Record]) -> list[CurvePoint]:
             if not steps.units(str(rows)):
                 continue
             gap = steps.gap(str(rows), str(sizes[place - 1])) if place else None
-            ends: Mapping[str, float] = gap and {"low": gap.estimate.low, "high": gap.estimate.high} or {}
+            ends: Mapping[str, float] = (gap and {"low": gap.estimate.low, "high": gap.estimate.high}) or {}
             points.append(CurvePoint(
                 name=name, rows=rows, units=steps.units(str(rows)), mean=sign * steps.mean(str(rows)),
                 gain=gap.estimate.mean if gap else None, **ends,

@@ -1,9 +1,9 @@
 """What ``ftbench choose`` compares, in the order in which it would rather use it: the first is the default.
 
-    std          plain fine-tuning with the default recipe
-    linear       logistic regression on the frozen encoder: nothing is fine-tuned
-    layers       the layers that variability recommends, and the upper half of the network
-    methods      those of ``DEFAULT`` (or ``--methods``) at their defaults, then each weaker and stronger
+std          plain fine-tuning with the default recipe
+linear       logistic regression on the frozen encoder: nothing is fine-tuned
+layers       the layers that variability recommends, and the upper half of the network
+methods      those of ``--methods`` (``DEFAULT``) at their defaults, then each weaker and stronger
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ftbench.models.locate import Checkpoint
 from ftbench.runs.matched import Stack, name_of
 from ftbench.types import MethodSpec
 
-STD, LINEAR, AUTO = "std", "linear", "auto"
+STD, LINEAR = "std", "linear"
 #: raced where ``--methods`` says nothing: one of each kind, all cheap to train and free to serve
 DEFAULT = ("lora", "llrd", "wise-ft", "mixout", "r3f")
-#: a method without ``weight``: the field that says how strong it is, with a weaker and a stronger value than its default
+#: a method without ``weight``: the field that says how strong it is, with a weaker and a stronger value
 STRENGTHS: dict[str, tuple[str, Any, Any]] = {
     "freelb": ("eps", 0.1, 1.0),
     "hype": ("eps", 1e-3, 1e-1),
@@ -50,7 +50,7 @@ RATIOS = {"r3f": 2.0, "r4f": 2.0, "rdrop": 2.0, "smart": 3.5, "vat": 3.5, "freel
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to get a model. layers: as ``--layers``, or ``auto``; reference: ``linear``, which is not fine-tuned."""
+    """One way to get a model. layers: as ``--layers``; reference: ``linear``, which is not fine-tuned."""
 
     name: str
     model: Checkpoint
@@ -71,7 +71,7 @@ def candidates(models: Sequence[Checkpoint], methods: Sequence[str], layers: Seq
 
     Raises UsageError for a method or a field that is not there.
     """
-    stacks = [parse_stack(text) for text in (methods or DEFAULT)]
+    stacks = [parse_stack(text) for text in methods]
     strengths = [other for stack in stacks for other in (weaker(stack), stronger(stack)) if other]
     ways: list[tuple[str, Stack, str, str]] = [(STD, (), "", ""), (LINEAR, (), "", LINEAR)]
     ways += [(f"layers {text}", (), text, "") for text in layers]
@@ -102,8 +102,8 @@ def _at(stack: Stack, place: int) -> Stack | None:
     defaults = {item.name: item.default for item in dataclasses.fields(method_class(method.name)) if item.init}
     if method.name in STRENGTHS:
         field, value = STRENGTHS[method.name][0], STRENGTHS[method.name][place]
-    elif isinstance(defaults.get("weight"), float):
-        field, value = "weight", defaults["weight"] * (1 / FACTOR if place == 1 else FACTOR)
+    elif isinstance(weight := defaults.get("weight"), float):
+        field, value = "weight", weight * (1 / FACTOR if place == 1 else FACTOR)
     else:
         return None
     made = build(method_class(method.name), {field: value}, method.name)

@@ -2,12 +2,12 @@
 
     known     what earlier commands finished of this race is taken in; nothing is trained twice
     race      round after round, as ``runs.race`` says, on folds of the pool: the test part is in none of these runs
+    layers    before a round, for candidates whose layers are measured: on the rows that the round trains on
     final     the choice, trained on the whole pool, scores the test part, once
     curve     the same draws with half and a quarter of the rows, as far as the time goes
 
-Each round is a stage, asked for when the one before is done. A unit is a fold of the pool (``RunSpec.folds``) whose number is
-``data_seed``, with a ``seed`` of its own.
-"""
+Each round is a stage, asked for when the one before is done. A unit is a fold of the pool (``RunSpec.folds``) whose
+number is ``data_seed``, with a ``seed`` of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftbench.errors import FtbenchError, UsageError
-from ftbench.runs.candidates import AUTO, Candidate
+from ftbench.runs.auto import choose_layers, measure
+from ftbench.runs.candidates import Candidate
 from ftbench.runs.files import slug
 from ftbench.runs.grid import Grid
 from ftbench.runs.journal import Journal
@@ -31,7 +32,7 @@ from ftbench.runs.store import Store
 from ftbench.runs.telling import WHY, standing_line
 from ftbench.tasks.parts import Parts
 from ftbench.types import Data, Record, RunSpec
-from ftbench.types.layers import resolve_layers
+from ftbench.types.layers import LayerRule
 
 FOLDS = 4
 #: share of the budget that is kept for the learning curve
@@ -56,7 +57,7 @@ class Choosing:
     store: Store
     budget: float
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
     jobs: int = 1
     device: str = "auto"
     tell: Callable[[str], None] = lambda text: None
@@ -71,7 +72,7 @@ class Choosing:
         self.scorer = Scorer(pool.splits["train"], pool.task.metrics[0])
         self.journal = Journal.open(self.store.root / slug(pool.task.name) / f"choice-{self.id}.json")
         self.final: Record | None = None
-        self._fields: dict[tuple[str, str, bool], dict[str, Any]] = {}
+        self._fields: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     @property
     def id(self) -> str:
@@ -89,24 +90,34 @@ class Choosing:
         folds = {"folds": FOLDS, **({"train_size": rows} if rows else {})}
         return self._spec(self.by_name[name], self.parts.pool, unit, folds)
 
+    def measured_by(self, name: str, unit: int) -> RunSpec | None:
+        """The run that measures the layers of a candidate on a unit's rows; None where its layers are said."""
+        return self._measured_by(self.by_name[name], self.parts.pool, unit, {"folds": FOLDS})
+
     def last(self, name: str) -> RunSpec:
         """The run that trains a candidate on the pool and scores the test part."""
         return self._spec(self.by_name[name], self.parts.whole, 0, {})
 
     def stages(self, grid: Grid) -> Iterator[Stage]:
-        """See the module. Raises UsageError for a budget that is too short for the default alone, with what it needs."""
+        """See the module. Raises UsageError for a budget that is too short for the default alone, with what it
+        needs."""
         earlier = self._known()
         yield lambda records: list(earlier.values())
         self._take(earlier, grid.records, 0.0)
         while jobs := self.race.next(self.left, self.jobs):
-            specs = {job: self.spec(*job) for job in jobs}
             began = time.monotonic()
+            measures = [spec for job in jobs if (spec := self.measured_by(*job))]
+            if measures:
+                yield lambda records, specs=measures: specs  # type: ignore[misc]
+            specs = {job: self.spec(*job) for job in jobs}
             yield lambda records, specs=specs: list(specs.values())  # type: ignore[misc]
             self._take(specs, grid.records, time.monotonic() - began)
             self._require_time()
             self._tell(self.race.drop())
         self.tell(f"{WHY[self.race.why_over]}: training {self.race.choice} on all {self.race.rows} rows")
         grid.options = replace(grid.options, keep_model=True, keep_references=True, need_models=True)
+        if first := self._measured_by(self.by_name[self.race.choice], self.parts.whole, 0, {}):
+            yield lambda records: [first]
         final = self.last(self.race.choice)
         yield lambda records: [final]
         self.final = self._found(final, grid.records)
@@ -114,8 +125,8 @@ class Choosing:
             raise FtbenchError(f"{self.race.choice} failed on all rows: {self.final.result.error}")
         self.journal.finals = list(dict.fromkeys([*self.journal.finals, final.id]))
         grid.options = replace(grid.options, keep_model=False, keep_references=False, need_models=False)
-        for specs in self._curve():
-            yield lambda records, specs=specs: specs  # type: ignore[misc]
+        for spec in self._curve():
+            yield lambda records, spec=spec: [spec]  # type: ignore[misc]
 
     @property
     def left(self) -> float:
@@ -138,7 +149,7 @@ class Choosing:
         if self.race.units(self.race.baseline) == 1 and need > self.budget:
             whole = one * self.rules.first / self.jobs + self._last_step() + LAST
             raise UsageError(
-                f"--budget {self.budget:.0f}s is too short: one run of {self.race.baseline} takes {one:.0f} s here, and "
+                f"--budget {self.budget:.0f}s is too short: a run of {self.race.baseline} takes {one:.0f} s here, and "
                 f"{self.rules.first} of them with a last one on all rows take {whole:.0f} s. To compare it with others "
                 f"takes more: try --budget {max(2, round(8 * whole / 60))}m. What was run is kept"
             )
@@ -148,6 +159,9 @@ class Choosing:
         found: dict[Job, RunSpec] = {}
         for name in self.by_name:
             for unit in range(self.rules.most):
+                first = self.measured_by(name, unit)
+                if first is not None and self.store.find(first) is None:
+                    break
                 spec = self.spec(name, unit)
                 if self.store.find(spec) is None:
                     break
@@ -182,14 +196,14 @@ class Choosing:
             self.tell(f"out: {name}: {self.race.out[name]}")
         self.tell(standing_line(self.race, self.journal.elapsed, self.budget, self.scorer.sign))
 
-    def _curve(self) -> Iterator[list[RunSpec]]:
+    def _curve(self) -> Iterator[RunSpec]:
         """Half and a quarter of a draw's rows: of linear, which costs little, then of what was chosen, or std."""
         for name in filter(None, (self.race.floor, self.shown)):
             for rows in reversed(self.sizes[:-1]):
                 for unit in range(min(CURVE_UNITS, self.race.units(name))):
                     spec = self.spec(name, unit, rows)
                     if self.store.find(spec) or self.journal.elapsed + self.race.seconds(name) <= self.budget:
-                        yield [spec]
+                        yield spec
 
     @property
     def shown(self) -> str:
@@ -204,21 +218,40 @@ class Choosing:
         return [rows for rows in (whole // 4, whole // 2) if rows >= least] + [whole]
 
     def _spec(self, one: Candidate, data: Data, unit: int, drawn: Mapping[str, Any]) -> RunSpec:
-        key = (one.name, data.fingerprint, bool(drawn.get("folds")), drawn.get("train_size"))
+        layers = self._layers(one, data, unit, drawn)
+        key = (one.name, layers, data.fingerprint, drawn.get("folds"), drawn.get("train_size"))
         if key not in self._fields:
-            self._fields[key] = self._fields_of(one, data, drawn)
-        seeds = {"seed": 0 if one.reference else unit, "data_seed": unit}
-        return RunSpec(**self._fields[key], **seeds, methods=one.stack)
+            self._fields[key] = self._fields_of(one, layers, data, drawn)
+        seed = 0 if one.reference else unit
+        return RunSpec(**self._fields[key], seed=seed, data_seed=unit, methods=one.stack)
 
-    def _fields_of(self, one: Candidate, data: Data, drawn: Mapping[str, Any]) -> dict[str, Any]:
+    def _measured_by(self, one: Candidate, data: Data, unit: int, drawn: Mapping[str, Any]) -> RunSpec | None:
+        if LayerRule.parse(one.layers) is None:
+            return None
+        fields = {key: value for key, value in self.fixed.items() if key in ("max_length", "precision")}
+        return measure(data, one.model, {**fields, **drawn}, unit)
+
+    def _layers(self, one: Candidate, data: Data, unit: int, drawn: Mapping[str, Any]) -> str:
+        """As ``--layers``: what the measure of these rows gives, or all where it did not finish."""
+        rule = LayerRule.parse(one.layers)
+        if rule is None:
+            return one.layers
+        spec = self._measured_by(one, data, unit, drawn)
+        record = self.store.find(spec) if spec else None
+        return choose_layers(record, rule).text if record and record.result.status == "ok" else ""
+
+    def _fields_of(self, one: Candidate, layers: str, data: Data, drawn: Mapping[str, Any]) -> dict[str, Any]:
         request = Request(data=[data], models=[one.model], arms=[], seeds=[], fixed={**self.fixed, **drawn})
         if one.reference:
-            kept = {key: value for key, value in {**self.fixed, **drawn}.items() if key in ("max_length", "folds", "train_size")}
+            kept = {
+                key: value
+                for key, value in {**self.fixed, **drawn}.items()
+                if key in ("max_length", "folds", "train_size")
+            }
             return {"kind": "reference", **identity(data, one.model), **kept}
         chosen: dict[str, Any] = {"evaluations": 1}
         if watches(one.stack):
             chosen = {"select_on": WATCHED}
-        if one.layers and one.layers != AUTO:
-            chosen["layers"] = one.layers
+        if layers:
+            chosen["layers"] = layers
         return fields_of(request, data, one.model, chosen)
-

@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,7 +92,7 @@ class Grid:
     _fresh: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
 
-    def run(self, stages: Sequence[Stage]) -> list[Record]:
+    def run(self, stages: Iterable[Stage]) -> list[Record]:
         """Every record of the study, in the stages' order.
 
         Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be

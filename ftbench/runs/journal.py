@@ -12,8 +12,8 @@ from ftbench.runs.files import to_json, write_atomic
 
 @dataclass
 class Journal:
-    """spent: seconds of earlier commands. seconds: what each run took, all told, by its id. finals: runs that have scored
-    the test part, in their order."""
+    """spent: seconds of earlier commands. seconds: what each run took, all told, by its id. finals: runs that have
+    scored the test part, in their order."""
 
     path: Path
     spent: float = 0.0

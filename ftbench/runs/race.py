@@ -1,17 +1,17 @@
 """Which candidate is best for these rows, and when to stop asking: paired successive elimination.
 
 Pure functions on scores; knows neither training nor stores, so that it can be simulated with a known truth
-(``tests/runs/test_race_simulated.py``). A *unit* is a draw of the rows with a seed of its own: all candidates that run a
-unit meet the same training rows, the same scored rows and the same random numbers. Candidates start with few units; after
-each round those that an interval rules out are dropped, and the rest get the next unit. Successive elimination is of
-Even-Dar, Mannor, Mansour 2006 ("Action elimination and stopping conditions", JMLR 7); racing with paired tests of Maron
-and Moore 1994 ("Hoeffding races"). What is ours: the interval (``reporting.crossed``: units and scored rows vary together),
-and a default that must be beaten rather than the best mean.
+(``tests/runs/test_race_simulated.py``). A *unit* is a draw of the rows with a seed of its own: all candidates that run
+a unit meet the same training rows, the same scored rows and the same random numbers. Candidates start with few units;
+after each round those that an interval rules out are dropped, and the rest get the next unit. Successive elimination is
+of Even-Dar, Mannor, Mansour 2006 ("Action elimination and stopping conditions", JMLR 7); racing with paired tests of
+Maron and Moore 1994 ("Hoeffding races"). What is ours: the interval (``reporting.crossed``: units and scored rows vary
+together), and a default that must be beaten rather than the best mean.
 
     base     linear where std is not better than it by a margin or more, else std
     choice   the best mean among those that are reliably better than std and than base; else base
-    out      a candidate that is better than the choice by less than the margin at most, or reliably worse than the leader
-    over     nothing is left to compare, the scored rows are the limit, or the budget is spent
+    out      a candidate that is better than the choice by less than the margin at most, or reliably worse than the
+    leader over     nothing is left to compare, the scored rows are the limit, or the budget is spent
 
 Scores are larger-is-better throughout.
 """
@@ -66,8 +66,8 @@ class Gap(NamedTuple):
 
 @dataclass
 class Race:
-    """candidates: names in order of preference, the first is the baseline. floor: the one that costs nothing to speak of
-    and runs along (``""`` for none). rows: how many rows are scored in all units together. ratios: what a run of a
+    """candidates: names in order of preference, the first is the baseline. floor: the one that costs nothing to speak
+    of and runs along (``""`` for none). rows: how many rows are scored in all units together. ratios: what a run of a
     candidate is thought to cost before it was measured, in runs of the baseline."""
 
     candidates: Sequence[str]
@@ -99,7 +99,8 @@ class Race:
         self.scores.setdefault(name, {})[unit] = scored
 
     def fail(self, name: str, why: str) -> None:
-        """A run without a score: its candidate is out. Raises ValueError for the baseline, without which there is no race."""
+        """A run without a score: its candidate is out. Raises ValueError for the baseline, without which there is no
+        race."""
         if name == self.baseline:
             raise ValueError(why)
         if name == self.floor:
@@ -158,8 +159,8 @@ class Race:
         return max(better, key=self.mean) if better else base
 
     def beats(self, a: str, b: str) -> bool:
-        """Whether ``a`` is better than ``b``, from ``Rules.first`` shared units on: one-sided, by an interval that Bonferroni
-        corrects for every challenger that started."""
+        """Whether ``a`` is better than ``b``, from ``Rules.first`` shared units on: one-sided, by an interval that
+        Bonferroni corrects for every challenger that started."""
         started = max(1, sum(self.units(name) > 0 for name in self.challengers))
         gap = self.gap(a, b, 1 - 2 * (1 - self.rules.level) / started)
         return gap is not None and gap.units >= self.rules.first and gap.estimate.low > 0
@@ -219,8 +220,8 @@ class Race:
         return bool(self.why_over)
 
     def _shed(self, left: float, jobs: int) -> None:
-        """Leaves out, last ones first, challengers that the time cannot bring to the first units: before they have begun,
-        ``Rules.opening`` of it; afterwards all of it."""
+        """Leaves out, last ones first, challengers that the time cannot bring to the first units: before they have
+        begun, ``Rules.opening`` of it; afterwards all of it."""
         while True:
             short = {name: max(0, self.rules.first - self.units(name)) for name in self.alive}
             rivals = [name for name in self.challengers if short.get(name)]

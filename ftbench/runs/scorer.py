@@ -24,7 +24,9 @@ class Scorer:
         generator = np.random.default_rng(0)
         self._order = np.argsort(pool.index, kind="stable")
         self._index = pool.index[self._order]
-        self._weights = np.stack([np.bincount(generator.integers(0, n, n), minlength=n).astype(np.uint8) for _ in range(RESAMPLES)])
+        self._weights = np.stack(
+            [np.bincount(generator.integers(0, n, n), minlength=n).astype(np.uint8) for _ in range(RESAMPLES)]
+        )
 
     def score(self, record: Record, selection: str) -> float | None:
         """The headline score as it is; None for a run without one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ftbench.runs.race import Race
 
-
 WHY = {
     "clear": "the answer is clear",
     "rows": "more draws would not tell more: the rows are the limit",
@@ -24,9 +23,8 @@ def standing_line(race: Race, elapsed: float, budget: float, sign: float) -> str
     rivals = [name for name in race.alive if name != leader]
     many = race.units(first)
     draws = f"{many} draw{'s' if many > 1 else ''}"
-    return (
-        f"[{clock(elapsed)} of {clock(budget)}] {draws}: {text}; still in: {', '.join(rivals) or 'nobody else'}"
-        + (f"; out: {len(race.out)}" if race.out else "")
+    return f"[{clock(elapsed)} of {clock(budget)}] {draws}: {text}; still in: {', '.join(rivals) or 'nobody else'}" + (
+        f"; out: {len(race.out)}" if race.out else ""
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ftbench.errors import UsageError
-from ftbench.tasks.examine import FEW_ROWS, text_key
+from ftbench.tasks.examine import text_key
 from ftbench.tasks.files import read_tables
 from ftbench.types.task import Data, Files, Part, Task
 
@@ -28,7 +28,8 @@ MOST_CLASSES = 1 / 3
 
 @dataclass(frozen=True)
 class Parts:
-    """pool: train only. whole: the pool to train on, the test part as validation. notes: what was removed, what is doubtful."""
+    """pool: train only. whole: the pool to train on, the test part as validation. notes: what was removed, what is
+    doubtful."""
 
     pool: Data
     whole: Data
@@ -36,8 +37,8 @@ class Parts:
 
 
 def set_aside(data: Data) -> Parts:
-    """The parts of a task. Raises UsageError for a table that nothing can be chosen by: too few rows, labels that are no
-    labels."""
+    """The parts of a task. Raises UsageError for a table that nothing can be chosen by: too few rows, labels that are
+    no labels."""
     _require_labels(data)
     train, test = data.splits["train"], data.splits["validation"]
     tested = {text_key(row) for row in zip(*test.texts, strict=True)}
@@ -58,13 +59,12 @@ def set_aside(data: Data) -> Parts:
     _require_enough(data, len(pool), len(test))
     if data.labels:
         _require_classes(data, pool.labels)
-    few = _few(data, pool.labels)
     if len(test) < FEW_TESTED:
         half = 100 * math.sqrt(0.25 / len(test)) * 1.96
         notes.append(f"the test part has {len(test)} rows only: a score there is known to about {half:.0f} points")
     parts = {"pool": {"train": pool}, "whole": {"train": pool, "validation": test}}
     found = {which: replace(data, task=_part(data.task, which), splits=splits) for which, splits in parts.items()}
-    return Parts(found["pool"], found["whole"], (*notes, *few))
+    return Parts(found["pool"], found["whole"], tuple(notes))
 
 
 def _part(task: Task, which: Any) -> Task:
@@ -81,8 +81,8 @@ def _require_labels(data: Data) -> None:
         numbers = all(name.lstrip("+-").isdigit() for name in data.labels)
         hint = ", a number to predict (--kind regression)" if numbers else ""
         raise UsageError(
-            f"column '{task.target}' has {len(data.labels):,} different values in {rows:,} rows: an id or a text{hint}, "
-            f"but no label{_columns(data)}"
+            f"column '{task.target}' has {len(data.labels):,} different values in {rows:,} rows: an id or a text{hint},"
+            f" but no label{_columns(data)}"
         )
 
 
@@ -99,23 +99,19 @@ def _require_enough(data: Data, pool: int, test: int) -> None:
     if test < FEWEST_TESTED:
         raise UsageError(
             f"{pool + test:,} rows are too few to choose by: with {test} set aside, a score there would be known to "
-            f"{100 * math.sqrt(0.25 / max(1, test)) * 1.96:.0f} points or so. Expected at least {5 * FEWEST_TESTED} rows "
-            f"(or {FEWEST_TESTED} in a validation file). Until then the frozen model is the safe choice; it is the row "
-            "'linear' of ftbench finetune"
+            f"{100 * math.sqrt(0.25 / max(1, test)) * 1.96:.0f} points or so. Expected at least {5 * FEWEST_TESTED} "
+            f"rows (or {FEWEST_TESTED} in a validation file). Until then the frozen model is the safe choice: the row 'linear' "
+            "of ftbench finetune"
         )
     if pool < 2 * FEWEST_TESTED:
         raise UsageError(
-            f"{pool:,} rows are left to choose by, once texts that repeat are left out: expected at least {2 * FEWEST_TESTED}"
+            f"{pool:,} rows are left to choose by, once texts that repeat are left out: expected at least "
+            f"{2 * FEWEST_TESTED}"
         )
 
 
 def _require_classes(data: Data, labels: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
     if len(np.unique(labels)) < 2:
-        raise UsageError(f"task '{data.task.name}': one class is left, once texts that repeat are left out: expected two")
-
-
-def _few(data: Data, labels: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[str]:
-    """Classes too small to be learned or told apart."""
-    counts = {name: int((labels == i).sum()) for i, name in enumerate(data.labels)}
-    few = [f"'{name}' ({n})" for name, n in counts.items() if n < FEW_ROWS]
-    return [f"too few rows to learn or to score: {', '.join(few[:5])}. Label more, or join classes"] if few else []
+        raise UsageError(
+            f"task '{data.task.name}': one class is left, once texts that repeat are left out: expected two"
+        )

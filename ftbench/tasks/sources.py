@@ -27,7 +27,7 @@ def load(task: Task) -> Data:
     """
     source = task.source
     if isinstance(source, Part):
-        return getattr(set_aside(load(replace(task, source=source.of))), source.which)  # type: ignore[no-any-return]
+        return getattr(set_aside(load(replace(task, source=source.of))), source.which)
     if isinstance(source, Packaged):
         return Data(task, source.build(read_packaged(source)), task.labels)
     if isinstance(source, Files):

@@ -78,7 +78,11 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
         "rows": {name: len(rows) for name, rows in data.splits.items()},
     }
     rows = data.splits["validation"]
-    predictions = {"example": rows.index, "label": rows.labels, **{n: found["validation"] for n, found in guesses.items()}}
+    predictions = {
+        "example": rows.index,
+        "label": rows.labels,
+        **{n: found["validation"] for n, found in guesses.items()},
+    }
     result = Result(spec=spec, status="ok", metrics=metrics, facts=facts)
     kept = on_frozen(network, *coefficients(model, len(data.labels) or 1))
     return Outcome(result, meter.cost, predictions=predictions, backbone=kept)
@@ -96,8 +100,8 @@ def fit_linear(train_x: Array, train_y: Array, x: Array, *, regression: bool, me
 
 
 def linear_model(train_x: Array, train_y: Array, *, regression: bool, metric: str) -> Any:
-    """The fitted scikit-learn pipeline: standardised features, then the linear model; see the module. Where one class was
-    drawn it always says that one."""
+    """The fitted scikit-learn pipeline: standardised features, then the linear model; see the module. Where one class
+    was drawn it always says that one."""
     if not regression and len(np.unique(train_y)) < 2:
         from sklearn.dummy import DummyClassifier
 
@@ -124,8 +128,8 @@ def linear_model(train_x: Array, train_y: Array, *, regression: bool, metric: st
 
 
 def coefficients(model: Any, outputs: int) -> tuple[Array, Array]:
-    """Weight (outputs, width) and bias (outputs,) of ``linear_model`` for features as they are: their softmax, or the one
-    number of a regression, is what the pipeline predicts. A class that it has not seen gets a bias of -1e4."""
+    """Weight (outputs, width) and bias (outputs,) of ``linear_model`` for features as they are: their softmax, or the
+    one number of a regression, is what the pipeline predicts. A class that it has not seen gets a bias of -1e4."""
     if not hasattr(model, "named_steps"):
         weight, bias, seen = np.zeros((1, model.n_features_in_)), np.zeros(1), model.classes_
     else:

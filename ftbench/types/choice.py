@@ -39,8 +39,9 @@ class CurvePoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """rows: pool, trained on in a draw, scored in a draw, test. why: clear, rows, units or budget. scored: how often the test
-    part has been scored by now. serving: see ``training.serving``. majority: test score of always the commonest label."""
+    """rows: pool, trained on in a draw, scored in a draw, test. why: clear, rows, units or budget. scored: how often
+    the test part has been scored by now. serving: see ``training.serving``. majority: test score of always the
+    commonest label."""
 
     task: str
     model: str

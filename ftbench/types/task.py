@@ -94,8 +94,8 @@ class Download:
 
 @dataclass(frozen=True)
 class Part:
-    """Of the rows of ``of`` those that one may choose by (``pool``, which has no validation), or those to train on at the
-    end with the test part as validation (``whole``). See ``tasks.parts``."""
+    """Of the rows of ``of`` those that one may choose by (``pool``, which has no validation), or those to train on at
+    the end with the test part as validation (``whole``). See ``tasks.parts``."""
 
     of: Packaged | Files | Hub | Download
     which: Literal["pool", "whole"]
