@@ -176,7 +176,8 @@ def show_data(data: Data, choosing: Choosing) -> None:
         f"{describe_data(data)}\nTo choose by: {pool:,} rows. Test part, looked at once: {test:,} rows.",
         file=sys.stderr,
     )
-    for warning in dict.fromkeys((*examine(data).warnings, *choosing.parts.notes)):
+    known = [warning for warning in examine(data).warnings if not warning.startswith("validation: ")]
+    for warning in (*known, *choosing.parts.notes):
         print(f"! {warning}", file=sys.stderr)
     for note in data.notes:
         print(f"- {note}", file=sys.stderr)

@@ -66,11 +66,11 @@ def verdict(choice: Choice) -> str:
     if choice.choice == default:
         return f"Use {default}: plain fine-tuning. Nothing that was tried is reliably better{_best_of(choice)}."
     if choice.choice == choice.base:
-        least = -(chosen.low or 0.0)
-        return (
-            f"Do not fine-tune: logistic regression on the frozen features ({chosen.name}) is as good. "
-            f"{default} is better by at most {_points(least)} points."
-        )
+        frozen = f"Do not fine-tune: logistic regression on the frozen features ({chosen.name}) is"
+        most = -(chosen.low or 0.0)  # by which std may be ahead
+        if most <= 0:
+            return f"{frozen} better than {default} by {_interval(chosen)} points."
+        return f"{frozen} as good: {default} is ahead by {_points(most)} points at most."
     return f"Use {chosen.name}: it is better than {default} by {_interval(chosen)} points."
 
 
@@ -118,8 +118,9 @@ def _others(choice: Choice) -> list[str]:
 def _cost(choice: Choice, final: Record) -> str:
     cost, serving = final.cost, choice.serving
     took = cost.wall_seconds or cost.process_seconds
-    text = f"Training it takes {took:.0f} s and {memory(cost.peak_memory)} of memory" if cost.peak_memory else (
-        f"Training it takes {took:.0f} s"
+    shown = f"{took:.0f} s" if took >= 1 else "less than a second"
+    text = f"Training it takes {shown} and {memory(cost.peak_memory)} of memory" if cost.peak_memory else (
+        f"Training it takes {shown}"
     )  # fmt: skip
     if serving:
         text += (
@@ -159,7 +160,7 @@ def _why(choice: Choice) -> str:
         f"{reasons[choice.why]}, after {default.units} draws: each trains on {choice.rows['train']:,} rows and scores "
         f"{choice.rows['held']:,} others. Another way replaces {choice.default} only where a 95 % interval over draws "
         "and rows, corrected for the number of candidates, says that it is better; less than "
-        f"{_points(choice.margin)} points is taken for nothing."
+        f"{100 * choice.margin:g} points is taken for nothing."
     )
 
 

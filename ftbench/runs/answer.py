@@ -40,7 +40,11 @@ def answer(choosing: Choosing, records: Sequence[Record], command: str) -> Choic
         folder=str(final.folder),
         spent=choosing.journal.elapsed,
         budget=choosing.budget,
-        notes=(*examine(parts.whole).warnings, *parts.notes, *parts.pool.notes),
+        notes=(
+            *(note for note in examine(parts.whole).warnings if not note.startswith("validation: ")),
+            *parts.notes,
+            *parts.pool.notes,
+        ),
         command=command,
         scored=len(choosing.journal.finals),
         majority=majority if choosing.scorer.metric == "accuracy" else None,
@@ -54,7 +58,14 @@ def standing(race: Race, name: str, sign: float) -> Standing:
     gap = race.gap(name, race.baseline) if units and name != race.baseline else None
     gains = {} if gap is None else {"gain": gap.estimate.mean, "low": gap.estimate.low, "high": gap.estimate.high}
     mean = sign * race.mean(name) if units else None
-    return Standing(name=name, units=units, mean=mean, seconds=race.seconds(name), out=race.out.get(name, ""), **gains)
+    return Standing(
+        name=name,
+        units=units,
+        mean=mean,
+        seconds=race.seconds(name) if units else None,
+        out=race.out.get(name, ""),
+        **gains,
+    )
 
 
 def curve(choosing: Choosing, records: Sequence[Record]) -> list[CurvePoint]:
@@ -62,7 +73,7 @@ def curve(choosing: Choosing, records: Sequence[Record]) -> list[CurvePoint]:
     done = {record.result.spec.id: record for record in records if record.result.status == "ok"}
     race, sign = choosing.race, choosing.scorer.sign
     points = []
-    for name in filter(None, (race.floor, choosing.shown)):
+    for name in choosing.curves:
         sizes = choosing.sizes
         steps = Race([str(rows) for rows in sizes], race.rules, rows=race.rows)
         for rows in sizes:

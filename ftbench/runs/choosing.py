@@ -101,6 +101,7 @@ class Choosing:
     def stages(self, grid: Grid) -> Iterator[Stage]:
         """See the module. Raises UsageError for a budget that is too short for the default alone, with what it
         needs."""
+        load_once()
         earlier = self._known()
         yield lambda records: list(earlier.values())
         self._take(earlier, grid.records, 0.0)
@@ -198,7 +199,7 @@ class Choosing:
 
     def _curve(self) -> Iterator[RunSpec]:
         """Half and a quarter of a draw's rows: of linear, which costs little, then of what was chosen, or std."""
-        for name in filter(None, (self.race.floor, self.shown)):
+        for name in self.curves:
             for rows in reversed(self.sizes[:-1]):
                 for unit in range(min(CURVE_UNITS, self.race.units(name))):
                     spec = self.spec(name, unit, rows)
@@ -206,9 +207,12 @@ class Choosing:
                         yield spec
 
     @property
-    def shown(self) -> str:
-        """The fine-tuned candidate of the learning curve: the choice, or std where nothing is fine-tuned."""
-        return self.race.choice if not self.by_name[self.race.choice].reference else self.race.baseline
+    def curves(self) -> list[str]:
+        """Whose learning curve is drawn: the choice's and linear's; where linear is chosen, std's unless it is worse."""
+        race = self.race
+        tuned = race.choice if race.choice != race.floor else race.baseline
+        worse = tuned != race.choice and race.beats(race.floor, tuned)
+        return [name for name in (race.floor, "" if worse else tuned) if name]
 
     @property
     def sizes(self) -> list[int]:
@@ -255,3 +259,10 @@ class Choosing:
         if layers:
             chosen["layers"] = layers
         return fields_of(request, data, one.model, chosen)
+
+
+def load_once() -> None:
+    """Loads what training needs now, so that its seconds are in no run's cost. (With an engine of other processes the
+    first run of each still has them.)"""
+    import ftbench.training.reference
+    import ftbench.training.run  # noqa: F401

@@ -16,7 +16,7 @@ class Standing:
     name: str
     units: int
     mean: float | None
-    seconds: float
+    seconds: float | None
     out: str = ""
     gain: float | None = None
     low: float | None = None
