@@ -49,6 +49,16 @@ least and 2 - p - q at most, so a small disagreement of two good runs says littl
 """
 
 
+SUMMARIZATION_HEAD = """## Summarization
+
+How published systems treated the texts, and the settings that sources state (fairseq's `examples/bart/summarize.py`,
+PEGASUS's `public_params.py`; what is marked as ours is ours). They are the defaults of `ftbench summarize`, and what a
+run used is in its `spec.json`. R3F's paper gives no decoding settings, seeds or ROUGE script. Scores:
+[rouge.md](rouge.md). Only `cnn_dailymail` and `aeslc` are pinned to a commit of the hub; the others are read from a
+branch, and whether the hub gives them so was not verified: no network was at hand.
+"""
+
+
 def methods_page() -> str:
     """One section a method: its docstring as it stands, then its fields."""
     parts = [
@@ -121,19 +131,27 @@ def tasks_page() -> str:
     header = ("task", "what, rows (train / validation)", "metrics", "label names", "source", "`--data-dir`", "licence")
     lines = [_row(header), _row(("---",) * len(header))]
     for task in TASKS.values():
-        labels = ", ".join(task.labels) or "a number"
+        labels = ", ".join(task.labels) or {"summarization": "summaries"}.get(task.kind, "a number")
         place = f"`{task.layout.folder}/`" if task.layout else ""
         metrics = ", ".join(task.metrics)
         lines.append(_row((f"`{task.name}`", task.description, metrics, labels, _source(task), place, task.licence)))
+    summaries = [part for task in TASKS.values() if task.kind == "summarization" for part in _summarization(task)]
     groups = [f"- `{name}`: {', '.join(tasks)}" for name, tasks in GROUPS.items()]
     cited = [f"- `{task.name}`: {task.cite}" for task in TASKS.values()]
     return "\n".join([
         NOTICE, "# Tasks\n",
         "The first metric is the headline. Label names are in the order of their ids. Hub sources are pinned to a",
-        "commit; `--data-dir FOLDER` reads unpacked downloads instead, one folder a task.",
+        "commit, but for some summarization data (below); `--data-dir FOLDER` reads unpacked downloads instead, one",
+        "folder a task.",
         "Your own data: [data.md](data.md).\n",
-        *lines, "", "## Groups\n", *groups, "", "## Sources\n", *cited, "",
+        *lines, "", SUMMARIZATION_HEAD, *summaries, "", "## Groups\n", *groups, "", "## Sources\n", *cited, "",
     ])  # fmt: skip
+
+
+def _summarization(task: Task) -> list[str]:
+    """How published systems treated the texts, and the settings that a source states."""
+    settings = ", ".join(f"{name}={value}" for name, value in task.decoding.items())
+    return [f"- `{task.name}`: {task.published} Settings: `{settings}`."]
 
 
 def _row(cells: tuple[str, ...]) -> str:
@@ -144,8 +162,9 @@ def _source(task: Task) -> str:
     match task.source:
         case Packaged(distribution=name):
             return f"PyPI `{name}`"
-        case Hub(repo=repo, config=config, revision=revision):
-            return f"hub `{repo}`{f' `{config}`' if config else ''} at `{(revision or '')[:7]}`"
+        case Hub(repo=repo, config=config, revision=revision, folder=folder):
+            at = (revision or "")[:7] if re.fullmatch(r"[0-9a-f]{40}", revision or "") else revision
+            return f"hub `{repo}`{f' `{config or folder}`' if config or folder else ''} at `{at}`"
     raise TypeError(task.source)
 
 

@@ -32,7 +32,7 @@ def list_tasks(json: Json = False) -> None:
             "task": task.name,
             "kind": task.kind,
             "inputs": ", ".join(task.inputs),
-            "classes": len(task.labels) or "a number",
+            "classes": len(task.labels) or {"summarization": "summaries"}.get(task.kind, "a number"),
             "metrics": ", ".join(task.metrics),
             "description": task.description,
             "licence": task.licence,

@@ -74,6 +74,12 @@ def choose(
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    jobs: flags.Jobs = "1",
+    engine: flags.EngineName = None,
+    jobs_per_gpu: flags.JobsPerGpu = 1,
+    time_limit: flags.TimeLimit = None,
+    retries: flags.Retries = 0,
+    deterministic: flags.Deterministic = False,
     output_dir: flags.OutputDir = Path("runs"),
     json: Annotated[
         bool, typer.Option("--json", help="The choice as JSON on stdout, for scripts.", rich_help_panel=OUTPUT)
@@ -100,7 +106,6 @@ def choose(
     from ftbench.cli.study import attended
     from ftbench.models.locate import locate
     from ftbench.runs.answer import answer
-    from ftbench.runs.grid import Options
     from ftbench.runs.store import Store
     from ftbench.tasks import from_folder, resolve
     from ftbench.tasks.sources import load
@@ -115,7 +120,11 @@ def choose(
     choosing = to_choosing(data, raced, Store(output_dir), seconds, fixed, margin=margin, device=device)
     if not quiet:
         show_data(data, choosing)
-    options = Options(device=device, threads=threads, cache=flags.cache_folder())
+    options = flags.machine(
+        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        retries=retries, deterministic=deterministic,
+    )  # fmt: skip
+    choosing.jobs = options.setup.jobs
     with attended(choosing.store, choosing.data, models, options, quiet=quiet) as grid:
         race(choosing, grid, quiet=quiet)
         found = answer(choosing, grid.records, shlex.join(["ftbench", *sys.argv[1:]]))

@@ -160,6 +160,12 @@ def finetune(
         str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
     ] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    jobs: flags.Jobs = "1",
+    engine: flags.EngineName = None,
+    jobs_per_gpu: flags.JobsPerGpu = 1,
+    time_limit: flags.TimeLimit = None,
+    retries: flags.Retries = 0,
+    deterministic: flags.Deterministic = False,
     output_dir: flags.OutputDir = Path("runs"),
     save_model: Annotated[
         str | None,
@@ -267,11 +273,13 @@ def finetune(
         search=list(search or []),
         budget=budget,
     )
-    failed = run_study(
-        ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed,
-        save_model=save_model, checkpoint_every=checkpoint_every, quiet=quiet, as_json=json, track=track,
+    options = flags.machine(
+        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
+        checkpoint_every=checkpoint_every,
         prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache"),
     )  # fmt: skip
+    failed = run_study(ask, output_dir, options, save_model=save_model, quiet=quiet, as_json=json, track=track)
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
         raise typer.Exit(1)

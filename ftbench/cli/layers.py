@@ -6,23 +6,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ftbench.cli.options import cache_folder
 from ftbench.cli.output import describe_data, print_records
-from ftbench.cli.progress import Display, Lines
-from ftbench.cli.study import Ask, to_request
-from ftbench.runs.grid import Grid, Options
-from ftbench.runs.signals import stop_on_signals
+from ftbench.cli.study import Ask, attended, to_request
 from ftbench.runs.store import Store
 from ftbench.runs.variability import FULL, layer_specs
+from ftbench.runs.work import Options
 
 
 def run_layers(
     ask: Ask,
     output_dir: Path,
+    options: Options,
     *,
-    device: str,
-    threads: int | None,
-    force: bool,
     quiet: bool,
     form: str,
     figure: Path | None,
@@ -42,22 +37,7 @@ def run_layers(
             print(describe_data(data), file=sys.stderr)
         for note in data.notes:
             print(f"note: {note}", file=sys.stderr)
-    display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
-    with display, stop_on_signals(display.message) as should_stop:
-        grid = Grid(
-            Store(output_dir),
-            {data.fingerprint: data for data in request.data},
-            {model.fingerprint: model for model in request.models},
-            display,
-            Options(
-                device=device,
-                threads=threads,
-                cache=cache_folder(),
-                force=force,
-                retry_failed=True,
-                should_stop=should_stop,
-            ),
-        )
+    with attended(Store(output_dir), request.data, request.models, options, quiet=quiet) as grid:
         records = grid.run([lambda _: specs])
     print_records(records, form=form)
     if figure is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ftbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from ftbench.runs.work import Options
 
 T = TypeVar("T")
 MAX_SEEDS = 10_000
@@ -35,6 +38,88 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print the table and the runs as JSON on stdout.", rich_help_panel="Runs and output"),
 ]
+MACHINE = "Machine"
+Jobs = Annotated[
+    str,
+    typer.Option(
+        help="Runs at a time, in worker processes of one thread each unless --threads; auto: as many as GPUs or cores.",
+        rich_help_panel=MACHINE,
+    ),
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="here (one run after the other in this process), local (worker processes) or slurm [here; local with "
+        "--jobs]. Any gives the same results.",
+        rich_help_panel=MACHINE,
+    ),
+]
+JobsPerGpu = Annotated[int, typer.Option(help="Runs at a time on one GPU.", min=1, rich_help_panel=MACHINE)]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="A run that takes longer is stopped and counts as failed: 90 (seconds), 30m, 2h.", rich_help_panel=MACHINE
+    ),
+]
+Retries = Annotated[
+    int, typer.Option(help="A run that fails is tried again so many times.", min=0, rich_help_panel=MACHINE)
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Refuse what torch cannot compute the same way twice (on GPUs).",
+        rich_help_panel=MACHINE,
+    ),
+]
+
+
+def machine(
+    *,
+    jobs: str,
+    engine: str | None,
+    jobs_per_gpu: int,
+    time_limit: str | None,
+    device: str,
+    threads: int | None,
+    retries: int,
+    deterministic: bool,
+    extra: Mapping[str, str] | None = None,
+    **others: Any,
+) -> Options:
+    """How a study is carried out, from the flags of a command. others: further fields of Options.
+
+    Raises UsageError for what cannot be: see ``runs.machine.setup``.
+    """  # fmt: skip
+    from ftbench.runs.machine import setup
+    from ftbench.runs.work import Options
+
+    chosen = setup(
+        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=seconds(time_limit) if time_limit else None,
+        device=device, threads=threads, extra=extra or {},
+    )  # fmt: skip
+    return Options(
+        device=device,
+        threads=chosen.threads,
+        cache=cache_folder(),
+        retries=retries,
+        deterministic=deterministic,
+        setup=chosen,
+        **others,
+    )
+
+
+def seconds(text: str) -> float:
+    """``"90"``, ``"90s"``, ``"30m"``, ``"2h"`` to seconds. Raises UsageError."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    try:
+        value = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise UsageError(f"--time-limit '{text}': expected seconds above 0, or such as 30m or 2h")
+    return value
 
 
 def parse_seeds(text: str, flag: str) -> list[int]:

@@ -101,6 +101,12 @@ def probe(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    jobs: flags.Jobs = "1",
+    engine: flags.EngineName = None,
+    jobs_per_gpu: flags.JobsPerGpu = 1,
+    time_limit: flags.TimeLimit = None,
+    retries: flags.Retries = 0,
+    deterministic: flags.Deterministic = False,
     output_dir: flags.OutputDir = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="Do finished runs again.", rich_help_panel=OUTPUT)] = False,
     retry_failed: Annotated[
@@ -167,10 +173,12 @@ def probe(
         repeats=repeats,
         reference_text=reference_text,
     )
-    failed = run_probes(
-        ask, output_dir, device=device, threads=threads, force=force, retry_failed=retry_failed, quiet=quiet,
-        as_json=json, figure=figure, track=track,
+    options = flags.machine(
+        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
+        keep_model=True, need_models=True,
     )  # fmt: skip
+    failed = run_probes(ask, output_dir, options, quiet=quiet, as_json=json, figure=figure, track=track)
     if failed:
         print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
         raise typer.Exit(1)

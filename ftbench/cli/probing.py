@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftbench.cli.options import cache_folder
 from ftbench.cli.output import describe, describe_data
 from ftbench.cli.study import attended
 from ftbench.errors import UsageError
@@ -22,10 +21,10 @@ from ftbench.reporting.render import render
 from ftbench.runs import protocols
 from ftbench.runs.between import between_seeds
 from ftbench.runs.files import plain
-from ftbench.runs.grid import Options
 from ftbench.runs.protocols import Protocol
 from ftbench.runs.stages import Request, parse_arms
 from ftbench.runs.store import Store, read
+from ftbench.runs.work import Options
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
 from ftbench.types import Data, Record, RunSpec
@@ -61,11 +60,8 @@ class ProbeAsk:
 def run_probes(
     ask: ProbeAsk,
     output_dir: Path,
+    options: Options,
     *,
-    device: str,
-    threads: int | None,
-    force: bool,
-    retry_failed: bool,
     quiet: bool,
     as_json: bool,
     figure: Path | None = None,
@@ -85,15 +81,6 @@ def run_probes(
     loaded = dict(zip(everything, map(load, tasks), strict=True))
     tuned = [loaded[name] for name in names]
     targets = [loaded[name] for name in everything if name in probed or name == REFERENCE_TEXT]
-    options = Options(
-        device=device,
-        threads=threads,
-        cache=cache_folder(),
-        force=force,
-        retry_failed=retry_failed,
-        keep_model=True,
-        need_models=True,
-    )
     stages = [stage for probing in _probings(ask) for stage in _stages(ask, probing, models, tuned, targets, given)]
     if not quiet:
         for data in loaded.values():

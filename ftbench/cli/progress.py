@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from ftbench.runs.engines import State
 from ftbench.types import Record, RunSpec
 
 
@@ -45,6 +47,8 @@ class Lines:
             print(f"waiting for {who}", file=sys.stderr, flush=True)
         self._waits_for = who
 
+    def working(self, runs: Mapping[str, tuple[RunSpec, State]]) -> None: ...
+
     def step(self, done: int, total: int, loss: float | None) -> None: ...
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
@@ -69,6 +73,7 @@ class Display(Lines):
         )
         self.runs = self.progress.add_task("runs", total=None, about="")
         self.steps: Any = None
+        self.busy: dict[str, Any] = {}
         self._score = ""
         self._began = (0.0, 0)
 
@@ -103,6 +108,18 @@ class Display(Lines):
 
     def waiting(self, who: str) -> None:
         self.progress.update(self.runs, about=f"waiting for {who}")
+
+    def working(self, runs: Mapping[str, tuple[RunSpec, State]]) -> None:
+        """A bar for each run that an engine is busy with."""
+        for identity in self.busy.keys() - runs.keys():
+            self.progress.remove_task(self.busy.pop(identity))
+        for identity, (spec, state) in runs.items():
+            if identity not in self.busy:
+                name = f"{spec.task} {what(spec)}".replace("[", "\\[")
+                self.busy[identity] = self.progress.add_task(name, total=None, about="loading")
+            if state.total:
+                bar = self.busy[identity]
+                self.progress.update(bar, completed=state.step, total=state.total, about=state.where)
 
     def step(self, done: int, total: int, loss: float | None) -> None:
         if self._began[1] < 0:

@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ftbench.cli.options import cache_folder
 from ftbench.cli.output import describe_data, kept_weights, print_records
 from ftbench.cli.progress import Display, Lines
 from ftbench.errors import Interrupted, UsageError
 from ftbench.models.locate import Checkpoint, locate
 from ftbench.runs.able import Arms, settle
-from ftbench.runs.grid import Grid, Options
+from ftbench.runs.grid import Grid
 from ftbench.runs.signals import stop_on_signals
 from ftbench.runs.stages import Request
 from ftbench.runs.store import Store
 from ftbench.runs.study import Study, plan_study, rehearse
 from ftbench.runs.track import tracked
+from ftbench.runs.work import Options
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
 from ftbench.types import Data
@@ -128,38 +128,26 @@ def attended(
         except Interrupted:
             display.message(f"finished runs: {len(grid.records)}, in {store.root}")
             raise
+        finally:
+            grid.close()
 
 
 def run_study(
     ask: Ask,
     output_dir: Path,
+    options: Options,
     *,
-    device: str,
-    threads: int | None,
-    force: bool,
-    retry_failed: bool,
     save_model: str | None,
-    checkpoint_every: int,
-    prefix_cache: str,
     quiet: bool,
     as_json: bool,
     track: str | None = None,
 ) -> int:
     """Does the study and prints its table. Returns how many runs failed. Raises what ``Grid.run`` raises."""
     store = Store(output_dir)
-    if prefix_cache == "on" and ("layers" not in ask.axes or ask.fixed.get("frozen_dropout")):
+    if options.prefix_cache == "on" and ("layers" not in ask.axes or ask.fixed.get("frozen_dropout")):
         raise UsageError("--prefix-cache on: expected frozen layers without dropout, as in --layers top:3")
     request, study = settled(ask, store, quiet=quiet)
-    options = Options(
-        device=device,
-        threads=threads,
-        cache=cache_folder(),
-        force=force,
-        retry_failed=retry_failed,
-        keep_model=save_model is not None,
-        checkpoint_every=checkpoint_every,
-        prefix_cache=prefix_cache,
-    )
+    options = replace(options, keep_model=save_model is not None)
     with attended(store, request.data, request.models, options, quiet=quiet, track=track) as grid:
         try:
             grid.run(study.stages)

@@ -101,6 +101,12 @@ def variability(
         str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
     ] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    jobs: flags.Jobs = "1",
+    engine: flags.EngineName = None,
+    jobs_per_gpu: flags.JobsPerGpu = 1,
+    time_limit: flags.TimeLimit = None,
+    retries: flags.Retries = 0,
+    deterministic: flags.Deterministic = False,
     output_dir: flags.OutputDir = Path("runs"),
     figure: Annotated[
         Path | None, typer.Option(help="Draw the curves into FILE.png, .pdf or .svg.", rich_help_panel=OUTPUT)
@@ -165,9 +171,11 @@ def variability(
         axes=axes,
         fixed=fixed,
     )
-    failed = run_layers(
-        ask, output_dir, device=device, threads=threads, force=force, quiet=quiet, form=form, figure=figure
-    )
+    options = flags.machine(
+        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        retries=retries, deterministic=deterministic, force=force, retry_failed=True,
+    )  # fmt: skip
+    failed = run_layers(ask, output_dir, options, quiet=quiet, form=form, figure=figure)
     if failed:
         print(f"{failed} failed; the same command tries again", file=sys.stderr)
         raise typer.Exit(1)

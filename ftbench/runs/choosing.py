@@ -103,7 +103,8 @@ class Choosing:
         needs."""
         load_once()
         earlier = self._known()
-        yield lambda records: list(earlier.values())
+        if earlier:
+            yield lambda records: list(earlier.values())
         self._take(earlier, grid.records, 0.0)
         while jobs := self.race.next(self.left, self.jobs):
             began = time.monotonic()

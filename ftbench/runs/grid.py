@@ -1,78 +1,33 @@
-"""Does the runs of a study, one after the other, and loses none.
+"""Does the runs of a study, here one after the other or at an engine, and loses none.
 
 A finished run is skipped, an interrupted one continues, a failure is recorded and the others go on,
-a run that another process has claimed is waited for.
+a run that another process has claimed is waited for. A run whose process died (killed, or crashed without an error
+of Python's) is done again by the next command: that says little about the run.
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
+import sys
 import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
-from ftbench.errors import Interrupted, StoreError, UsageError
-from ftbench.lookup import import_object
+from ftbench.errors import Interrupted
 from ftbench.models.locate import Checkpoint
+from ftbench.runs import engines
+from ftbench.runs.attend import LOST, Attendant
 from ftbench.runs.claim import holder
-from ftbench.runs.files import write_atomic
+from ftbench.runs.manifest import Manifest, path_for, tasks_of
+from ftbench.runs.progress import StudyProgress
 from ftbench.runs.stages import Stage
 from ftbench.runs.store import Store
-from ftbench.types import Data, Record, Result, RunSpec
+from ftbench.runs.work import Bench, Options
+from ftbench.types import Data, Record, RunSpec
 from ftbench.types.run import CHECKPOINT
 
-log = logging.getLogger(__name__)
-#: what each kind of run does; as paths, so that none loads torch before it is needed
-WORK = {
-    "finetune": "ftbench.training.run:finetune",
-    "reference": "ftbench.training.reference:reference",
-    "probe": "ftbench.training.probe:probe",
-    "variability": "ftbench.training.variability:measure",
-    "summarize": "ftbench.training.summarize:summarize",
-}
 POLL_SECONDS = 1.0
-
-
-class StudyProgress(Protocol):
-    """Told what the study does. A run's own steps go to ``step`` and ``evaluated``."""
-
-    def planned(self, total: int) -> None: ...
-
-    def started(self, spec: RunSpec) -> None: ...
-
-    def finished(self, record: Record, *, skipped: bool) -> None: ...
-
-    def waiting(self, who: str) -> None: ...
-
-    def step(self, done: int, total: int, loss: float | None) -> None: ...
-
-    def evaluated(self, done: int, metric: str, value: float) -> None: ...
-
-
-@dataclass(kw_only=True)
-class Options:
-    """How the study is carried out; none of it changes a number.
-
-    keep_references: the linear model of reference runs too, where models are kept.
-    keep_model: write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
-    need_models: later runs start from the earlier ones: a finished run that kept no weights is done again.
-    """
-
-    device: str = "auto"
-    threads: int | None = None
-    cache: Path | None = None
-    force: bool = False
-    retry_failed: bool = False
-    keep_model: bool = False
-    keep_references: bool = False
-    need_models: bool = False
-    checkpoint_every: int = 0
-    prefix_cache: str = "auto"
-    should_stop: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -91,9 +46,12 @@ class Grid:
     parents: Sequence[Record] = ()
     _fresh: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
+    _planned: dict[str, RunSpec] = field(default_factory=dict)
+    _plan: Path | None = None
+    _engine: engines.Engine | None = None
 
     def run(self, stages: Iterable[Stage]) -> list[Record]:
-        """Every record of the study, in the stages' order.
+        """Every record of the study, in the stages' order. A stage is asked for when the one before is done.
 
         Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be
         loaded); all other failures become records with status ``failed``.
@@ -105,6 +63,12 @@ class Grid:
             self.progress.planned(total)
             self._run_stage(specs)
         return self.records
+
+    def close(self) -> None:
+        """Ends the engine's workers. A grid that is run again starts new ones."""
+        if self._engine:
+            self._engine.close()
+            self._engine = None
 
     def keep_models(self, which: str) -> None:
         """Keeps the weights of each arm's best or median seed, or of all.
@@ -131,21 +95,76 @@ class Grid:
         self._run_stage(missing)
 
     def _run_stage(self, specs: Sequence[RunSpec]) -> None:
+        self._write_plan(specs)
         done: dict[str, Record] = {}
         try:
-            while missing := [spec for spec in specs if spec.id not in done]:
-                before = len(done)
-                for spec in missing:
-                    if record := self._one(spec):
-                        done[spec.id] = record
-                if len(done) == before:
-                    self.progress.waiting(holder(self.store.folder(missing[0])) or "another process")
-                    self._stop_if_asked()
-                    time.sleep(POLL_SECONDS)
+            if self.options.setup.engine == engines.HERE:
+                self._run_here(specs, done)
+            else:
+                self._run_elsewhere(specs, done)
         finally:  # also when interrupted, so that it can be said how many there are
             self.records += [done[spec.id] for spec in specs if spec.id in done]
 
-    def _one(self, spec: RunSpec) -> Record | None:
+    def _write_plan(self, specs: Sequence[RunSpec]) -> None:
+        """The plan file: for workers, and for ``ftbench status``."""
+        self._planned |= {spec.id: spec for spec in specs}
+        if self._plan is None:
+            self._plan = path_for(self.store.root, specs)
+            Manifest.cancel_file(self._plan).unlink(missing_ok=True)
+        Manifest(
+            path=self._plan,
+            runs=list(self._planned.values()),
+            tasks=tasks_of(self.data.values(), strict=self.options.setup.engine != engines.HERE),
+            models=self.models,
+            parents={record.result.spec.id: record.folder for record in self.parents},
+            options=self.options.to_json(),
+            command=["ftbench", *sys.argv[1:]],
+        ).write()
+
+    def _run_here(self, specs: Sequence[RunSpec], done: dict[str, Record]) -> None:
+        """One after the other in this process."""
+        options = replace(self.options, should_stop=self._is_asked_to_stop)
+        bench = Bench(self.store, self.data, self.models, self.progress, options, self._folder_of)
+        while missing := [spec for spec in specs if spec.id not in done]:
+            before = len(done)
+            for spec in missing:
+                if record := self._one(spec, bench):
+                    done[spec.id] = record
+            if len(done) == before:
+                self.progress.waiting(holder(self.store.folder(missing[0])) or "another process")
+                self._stop_if_asked()
+                time.sleep(POLL_SECONDS)
+
+    def _run_elsewhere(self, specs: Sequence[RunSpec], done: dict[str, Record]) -> None:
+        """At an engine, several at a time."""
+        left: dict[str, RunSpec] = {}
+        again: set[str] = set()
+        for spec in specs:
+            if record := self._finished(spec):
+                done[spec.id] = record
+                self.progress.finished(record, skipped=True)
+                continue
+            left[spec.id] = spec
+            if self.store.find(spec):
+                again.add(spec.id)
+                self._forget(spec)
+        if not left:
+            return
+        self._engine = self._engine or engines.make(replace(self.options.setup, threads=self.options.threads))
+        assert self._plan is not None
+        attendant = Attendant(
+            self._engine, self._plan, self.store, self.progress, self.options.retries, self._is_asked_to_stop, again
+        )
+        for record, by_another in attendant.results(left):
+            self._fresh.add(record.result.spec.id)
+            done[record.result.spec.id] = record
+            self.progress.finished(record, skipped=by_another)
+
+    def _folder_of(self, identity: str) -> Path:
+        """Where a finished run is that others start from."""
+        return {record.result.spec.id: record.folder for record in (*self.parents, *self.records)}[identity]
+
+    def _one(self, spec: RunSpec, bench: Bench) -> Record | None:
         """The run's record, done now or before; None while another process has it."""
         if record := self._finished(spec):
             self.progress.finished(record, skipped=True)
@@ -160,10 +179,8 @@ class Grid:
             if record is None:
                 self.progress.started(spec)
                 self._fresh.add(spec.id)
-                before = self.store.find(spec)
-                if self.options.force and before and before.result.status == "failed":
-                    (before.folder / CHECKPOINT).unlink(missing_ok=True)
-                record = self._do(spec)
+                self._forget(spec)
+                record = bench.do(spec)
             self.progress.finished(record, skipped=done_by_another)
             return record
         finally:
@@ -174,90 +191,26 @@ class Grid:
         record = self.store.find(spec)
         if record is None or spec.id in self._fresh:
             return record
-        retry = self.options.retry_failed and record.result.status != "ok"
-        kinds = ("finetune", "reference") if self.options.keep_references else ("finetune",)
-        wanted = self.options.need_models and spec.kind in kinds and record.result.status == "ok"
+        lost = record.result.facts.get("failure") == LOST
+        retry = lost or (self.options.retry_failed and record.result.status != "ok")
+        kept = ("finetune", "reference") if self.options.keep_references else ("finetune",)
+        wanted = self.options.need_models and spec.kind in kept and record.result.status == "ok"
         bare = wanted and not (record.folder / "model").is_dir()
         return None if self.options.force or retry or bare or spec.id in self._again else record
 
-    def _do(self, spec: RunSpec) -> Record:
-        import torch
-        from threadpoolctl import threadpool_limits
-
-        from ftbench.runs.environment import environment
-        from ftbench.training.precision import choose_device
-        from ftbench.training.run import Place
-        from ftbench.training.watch import Control
-
-        device = choose_device(self.options.device)
-        if self.options.threads:
-            torch.set_num_threads(self.options.threads)
-            threadpool_limits(self.options.threads)  # NumPy's and SciPy's too
-        place = Place(self.store.folder(spec), device, self.options.cache, self.options.prefix_cache)
-        control = Control(self.progress, self.options.checkpoint_every, self.options.should_stop)
-        work = import_object(WORK[spec.kind], "run")
-        try:
-            outcome = work(spec, self.data[spec.data], self._source(spec), place, control)
-        except (Interrupted, StoreError, UsageError):
-            raise
-        except Exception as error:
-            return self._failed(spec, error, environment(str(device)))
-        kept = self.options.keep_model and not spec.is_trial
-        kept = kept and (spec.kind != "reference" or self.options.keep_references)
-        save_model = outcome.backbone.save if kept and outcome.backbone else None
-        return self.store.save(
-            outcome.result,
-            outcome.cost,
-            history=outcome.history,
-            predictions=outcome.predictions,
-            environment=environment(str(device)),
-            save_model=save_model,
-        )
-
-    def _source(self, spec: RunSpec) -> Checkpoint:
-        """The checkpoint that a run starts from. Raises UsageError where that is of a run that kept no weights."""
-        pretrained = self.models[spec.weights]
-        if not spec.parents:
-            return pretrained
-        (parent,) = spec.parents
-        if parent in self.models:
-            return replace(self.models[parent], origin=pretrained)
-        folders = {record.result.spec.id: record.folder for record in (*self.parents, *self.records)}
-        folder = folders[parent]
-        if not (folder / "model").is_dir():
-            raise UsageError(f"{folder} kept no weights. Run its command again with --save-model all")
-        return replace(pretrained, folder=folder / "model", origin=pretrained)
-
-    def _failed(self, spec: RunSpec, error: Exception, where: dict[str, Any]) -> Record:
-        """Records a crash: its reason in the result, its traceback beside it."""
-        from ftbench.training.run import cost_of_failure
-
-        reason = explain_failure(spec, error)
-        log.error("%s seed %s failed: %s", spec.method, spec.seed, reason)
-        folder = self.store.folder(spec)
-        write_atomic(folder / "error.txt", "".join(traceback.format_exception(error)).encode())
-        result, cost = Result(spec=spec, status="failed", error=reason), cost_of_failure(where["device"])
+    def _forget(self, spec: RunSpec) -> None:
+        """With --force a failed run begins anew, not at its checkpoint."""
         before = self.store.find(spec)
-        if before and before.result.status == "ok":  # done again without success: the good result stays
-            return Record(folder, result, cost)
-        return self.store.save(result, cost, environment=where)
+        if self.options.force and before and before.result.status == "failed":
+            (before.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def _is_asked_to_stop(self) -> bool:
+        """By a signal, or by ``ftbench cancel``."""
+        return self.options.should_stop() or (self._plan is not None and Manifest.cancel_file(self._plan).exists())
 
     def _stop_if_asked(self) -> None:
-        if self.options.should_stop():
+        if self._is_asked_to_stop():
             raise Interrupted("stopped between runs; run the same command to continue")
-
-
-def explain_failure(spec: RunSpec, error: Exception) -> str:
-    """One line for a failed run; out of memory says what to try."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    lowered = f"{type(error).__name__} {text}".lower()
-    if isinstance(error, MemoryError) or "out of memory" in lowered or "can't allocate memory" in lowered:
-        size = spec.micro_batch or spec.batch_size
-        return (
-            f"out of memory at micro-batches of {size} rows and up to {spec.max_length} tokens. Try --micro-batch "
-            f"{max(1, size // 2)} (the same effective batch), a smaller --max-length, or --precision bf16"
-        )
-    return f"{type(error).__name__}: {text}"
 
 
 def choose(group: Sequence[Record], which: str) -> list[Record]:

@@ -14,8 +14,8 @@ from ftbench.lookup import match_labels
 from ftbench.models.locate import Checkpoint, locate
 from ftbench.runs.store import read
 from ftbench.tasks import TASKS
+from ftbench.tasks.columns import check_texts, text_cells
 from ftbench.tasks.downloads import to_task_columns
-from ftbench.tasks.encode import check_texts, text_cells
 from ftbench.tasks.files import read_table
 from ftbench.types import RunSpec, Task
 from ftbench.types.task import Layout

@@ -23,7 +23,7 @@ from typing import Protocol
 
 from ftbench.errors import UsageError
 from ftbench.lookup import find
-from ftbench.runs.grid import StudyProgress
+from ftbench.runs.progress import StudyProgress
 from ftbench.types import Record, RunSpec
 
 #: scalars by tag at a step, such as ``{"train/loss": 0.5}``
@@ -57,7 +57,8 @@ class _Tracking:
     def __init__(self, shown: Shown, name: str, write: Callable[[Record, Path], None], root: Path) -> None:
         self.shown, self.name, self.write, self.root = shown, name, write, root
         self.message, self.planned, self.started = shown.message, shown.planned, shown.started
-        self.waiting, self.step, self.evaluated = shown.waiting, shown.step, shown.evaluated
+        self.waiting, self.working = shown.waiting, shown.working
+        self.step, self.evaluated = shown.step, shown.evaluated
         self.broken = False
 
     def finished(self, record: Record, *, skipped: bool) -> None:

@@ -12,14 +12,15 @@ from ftbench.tasks.classification import CLASSIFICATION
 from ftbench.tasks.custom import METRICS_OF, is_reference, own_task
 from ftbench.tasks.glue import GLUE
 from ftbench.tasks.news import NEWS
+from ftbench.tasks.summarization import SUMMARIZATION
 from ftbench.tasks.task_file import SUFFIX, read_task_file
 from ftbench.types.task import Download, Kind, Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (*NEWS, *GLUE, *CLASSIFICATION)}
+TASKS: dict[str, Task] = {task.name: task for task in (*NEWS, *GLUE, *CLASSIFICATION, *SUMMARIZATION)}
 
 #: names for several tasks
 GROUPS: dict[str, tuple[str, ...]] = {
-    "embedded": tuple(task.name for task in NEWS),
+    "embedded": tuple(task.name for task in NEWS if task.kind == "classification"),
     "glue": tuple(task.name for task in GLUE),
     "glue-small": ("cola", "mrpc", "rte", "stsb"),
     "r3f-glue": ("mnli", "qqp", "rte", "qnli", "mrpc", "cola", "sst2"),
@@ -28,6 +29,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("cola", "sst2", "mrpc", "qqp", "mnli", "qnli", "rte"),
         *("ag_news", "trec", "imdb", "snli", "yelp_polarity", "boolq"),
     ),
+    "reddit_tifu": ("reddit_tifu_long", "reddit_tifu_short"),
+    "r3f-summarization": ("cnn_dailymail", "gigaword", "reddit_tifu_long"),
 }
 
 

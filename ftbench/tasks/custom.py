@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ftbench.errors import UsageError
+from ftbench.metrics import ROUGE
 from ftbench.tasks.files import READERS, read_tables
 from ftbench.types.task import Files, Hub, Kind, Task
 
 METRICS_OF: dict[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "regression": ("pearson", "spearman", "mse"),
+    "summarization": ROUGE,
 }
 #: Columns that are taken for the text when none is named and just one of them is there.
 USUAL_TEXT = ("text", "sentence", "headline", "content", "review")
+#: The same of documents to summarize, and of their summaries.
+USUAL_DOCUMENT = ("document", "article", "text", "dialogue", "body", "content", "source")
+USUAL_SUMMARY = ("summary", "highlights", "headline", "title", "tldr", "abstract", "target")
 HUB = "hub:"
 
 
@@ -29,21 +35,29 @@ def is_reference(name: str) -> bool:
 def own_task(path_or_hub: str, text: tuple[str, ...], label: str, kind: Kind, encoding: str = "") -> Task:
     """A task from ``hub:ORG/NAME[@REVISION]``, ``hub:FOLDER`` or the path of a table.
 
-    ``text`` names one column or two; empty looks for a usual one in the table. The task is named after
-    the file or the repository, never after its path. Only an empty ``text`` makes this read the file.
+    ``text`` names one column or two; empty looks for a usual one in the table. In summarization ``text`` is the column
+    of the documents and ``label`` that of the summaries, which may be empty as well. The task is named after the file
+    or the repository, never after its path. Only an empty ``text`` or summary makes this read the file.
 
-    Raises UsageError: no repository, no revision after ``@``, and without ``text`` what reading raises,
-    or a table with none or several of the usual columns.
+    Raises UsageError: no repository, no revision after ``@``, two columns of documents, and without ``text`` what
+    reading raises, or a table with none or several of the usual columns.
     """
+    summarization = kind == "summarization"
+    if summarization and len(text) > 1:
+        raise UsageError(f"--text {','.join(text)}: a document is one column, expected one name")
     source: Hub | Files
     if path_or_hub.startswith(HUB):
         source = _hub(path_or_hub)
         name = source.repo.rstrip("/\\")
-        columns = text or _no_text(path_or_hub)
+        if not text or (summarization and not label):
+            raise _unclear(path_or_hub, "summary" if text else "text", pairs=not summarization)
+        columns = text
     else:
         source = Files(path_or_hub, encoding=encoding)
         name = str(Path(path_or_hub).with_suffix("")) if Path(path_or_hub).suffix.lower() in READERS else path_or_hub
-        columns = text or _usual_text(source)
+        columns = text or (_usual(source, USUAL_DOCUMENT if summarization else USUAL_TEXT, "text"),)
+        if summarization and not label:
+            label = _usual(source, USUAL_SUMMARY, "summary")
     return Task(
         name=_slug(re.split(r"[/\\]", name.rstrip("/\\"))[-1]),
         kind=kind,
@@ -64,20 +78,19 @@ def _hub(text: str) -> Hub:
     return Hub(repo, revision or None)
 
 
-def _no_text(reference: str) -> tuple[str, ...]:
-    raise UsageError(f"which column of '{reference}' holds the text? Say it with --text COLUMN (--text A,B for pairs)")
-
-
-def _usual_text(source: Files) -> tuple[str, ...]:
-    """The one usual text column of the table. Raises UsageError naming the columns when that is not clear."""
+def _usual(source: Files, names: tuple[str, ...], what: str) -> str:
+    """The one usual column of the table. Raises UsageError naming the columns when that is not clear."""
     columns = [str(column) for column in read_tables(source)["train"].columns]
-    usual = [name for name in USUAL_TEXT if name in columns]
+    usual = [name for name in names if name in columns]
     if len(usual) != 1:
-        raise UsageError(
-            f"which column of '{source.path}' holds the text? Say it with --text COLUMN (--text A,B for pairs). "
-            f"Columns: {', '.join(columns)}"
-        )
-    return (usual[0],)
+        raise _unclear(source.path, what, columns, pairs=names is USUAL_TEXT)
+    return usual[0]
+
+
+def _unclear(where: str, what: str, columns: Sequence[str] = (), *, pairs: bool) -> UsageError:
+    hint = " (--text A,B for pairs)" if pairs else ""
+    listed = f". Columns: {', '.join(columns)}" if columns else ""
+    return UsageError(f"which column of '{where}' holds the {what}? Say it with --{what} COLUMN{hint}{listed}")
 
 
 def _slug(name: str) -> str:

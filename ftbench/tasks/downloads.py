@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftbench.errors import UsageError
 from ftbench.lookup import nearest
-from ftbench.tasks.encode import check_columns
-from ftbench.tasks.files import read_table
+from ftbench.tasks.columns import check_columns
+from ftbench.tasks.files import VALIDATION_NAMES, only_table, read_table
 from ftbench.types.task import Download, Layout, Task
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ def read_download(task: Task, source: Download) -> tuple[dict[str, DataFrame], t
     tables: dict[str, DataFrame] = {}
     notes = []
     for split, name in layout.files.items():
-        path = folder / name
+        path = _file(folder, split, name)
         if split in layout.optional and not path.exists():
             notes.append(f"task '{task.name}' has no {name} in {layout.folder}/: its {split} rows are not scored")
             continue
         table = read_table(path, layout.header)
         check_columns(task, list(table.columns), f"'{path}'", layout.columns)
         table = to_task_columns(table, layout)
+        if task.kind == "summarization":  # its empty rows are left out when they are encoded
+            tables[split] = table
+            continue
         table[task.target] = table[task.target].replace(dict(layout.names))
         missing = ["", "-", "-1", -1] if task.unlabelled == "drop" else [""]
         whole = table[~table[task.target].isin(missing)]
@@ -41,7 +45,7 @@ def read_download(task: Task, source: Download) -> tuple[dict[str, DataFrame], t
             )
             table = whole.reset_index(drop=True)
         tables[split] = table
-    return tables, tuple(notes)
+    return tables, (*notes, *_other_sizes(task.name, layout, {split: len(table) for split, table in tables.items()}))
 
 
 def task_folder(task: Task, source: Download) -> Path:
@@ -64,6 +68,20 @@ def task_folder(task: Task, source: Download) -> Path:
             f"It holds {listed}"
         )
     return found
+
+
+def _other_sizes(name: str, layout: Layout, rows: Mapping[str, int]) -> list[str]:
+    """A note where a download is not the published split."""
+    apart = [split for split in rows if rows[split] != layout.rows.get(split, rows[split])]
+    shown = ", ".join(f"{rows[split]:,} of {layout.rows[split]:,} {split} rows" for split in apart)
+    return [f"task '{name}': not the published rows ({shown}): compare no score with published ones"] if apart else []
+
+
+def _file(folder: Path, split: str, name: str) -> Path:
+    """The file that the layout names; where it is not there, the table with a usual name of the split, if any."""
+    named = folder / name
+    usual = VALIDATION_NAMES if split == "validation" else (split,)
+    return named if named.exists() else only_table(folder, usual) or named
 
 
 def _folders(root: Path) -> list[Path]:

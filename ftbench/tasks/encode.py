@@ -10,14 +10,14 @@ import numpy as np
 
 from ftbench.errors import UsageError
 from ftbench.lookup import nearest
-from ftbench.tasks.splits import carve
-from ftbench.types.task import Data, Files, Rows, Task
+from ftbench.tasks.columns import check_columns, text_cells
+from ftbench.tasks.encode_summaries import to_summary_data
+from ftbench.tasks.splits import FEWEST_ROWS, carve
+from ftbench.types.task import Data, Rows, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-#: Fewer train rows than this are a mistake rather than a task.
-FEWEST_ROWS = 10
 #: More distinct fractions than this in a label column are taken for measurements, not classes.
 MOST_FRACTIONS = 20
 
@@ -31,6 +31,8 @@ def to_data(task: Task, tables: Mapping[str, DataFrame], where: str, names: tupl
     Raises UsageError: no rows, fewer than 10 to train on, a missing column, a cell that is not text,
     and labels that do not fit the kind of the task (see ``_class_names`` and ``_targets``).
     """
+    if task.kind == "summarization":
+        return to_summary_data(task, tables, where)
     texts, raw = {}, {}
     for split, loaded in tables.items():
         table = loaded.rename(columns=str)
@@ -74,58 +76,6 @@ def _doubts(task: Task, rows: Rows, labels: Sequence[str], where: str) -> tuple[
     if alone:
         notes.append(f"task '{task.name}': {_some(alone)}: a single train row, too few to learn or to score")
     return tuple(notes)
-
-
-def check_columns(task: Task, columns: Sequence[Any], where: str, theirs: Mapping[str, str] | None = None) -> None:
-    """Raises UsageError for a text or label column that is not there; names those that are."""
-    check_texts(task.inputs, columns, where, theirs=theirs)
-    if task.target == "label" and isinstance(task.source, Files) and "label" not in map(str, columns):
-        listed = ", ".join(map(str, columns))
-        raise UsageError(f"{where} has no label column 'label' (another: --label COLUMN). Columns: {listed}")
-    check_texts((task.target,), columns, where, what="label", theirs=theirs)
-
-
-def check_texts(
-    wanted: Sequence[str],
-    columns: Sequence[Any],
-    where: str,
-    *,
-    what: str = "text",
-    theirs: Mapping[str, str] | None = None,
-) -> None:
-    """Raises UsageError for a column that is not there; names those that are.
-
-    theirs: what official files call a column, where that differs; either name will do.
-    """
-    known = [str(column) for column in columns]
-    for name in wanted:
-        names = dict.fromkeys(((theirs or {}).get(name, name), name))
-        if not any(each in known for each in names):
-            called = " or ".join(f"'{each}'" for each in names)
-            near = nearest(next(iter(names)), known)
-            raise UsageError(f"{where} has no {what} column {called}.{near} Columns: {', '.join(known)}")
-
-
-def text_cells(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
-    """A column as texts: nothing becomes "", 3.0 becomes "3". Raises UsageError for lists, bytes and the like."""
-    cells = []
-    # a float32 column iterates as Python's floats: 3.8 would be 3.799999952316284
-    values = column.to_numpy() if column.dtype == "float32" else column
-    for number, (value, missing) in enumerate(zip(values, column.isna(), strict=True), start=1):
-        if isinstance(value, (list, tuple, dict, set, bytes, np.ndarray)):
-            raise UsageError(f"{where}: column '{name}' holds {type(value).__name__}, not text, in row {number}")
-        if missing:
-            cells.append("")
-        elif isinstance(value, (float, np.floating)) and float(value).is_integer():
-            cells.append(str(int(value)))
-        else:
-            cells.append(str(value))
-    try:
-        "".join(cells).encode()
-    except UnicodeEncodeError:  # JSON may hold half a character, "\ud83d": no tokenizer takes it
-        number = next(n for n, cell in enumerate(cells, start=1) if cell.encode(errors="replace").decode() != cell)
-        raise UsageError(f"{where}: column '{name}' holds half a character, not text, in row {number}") from None
-    return tuple(cells)
 
 
 def _labels(column: Series[Any], name: str, where: str) -> list[str]:

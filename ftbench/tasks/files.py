@@ -43,7 +43,7 @@ def read_tables(source: Files) -> dict[str, DataFrame]:
     place = Path(source.path).expanduser()
     if not place.is_dir():
         return {"train": read_table(place, encoding=source.encoding)}
-    found = {"train": _only(place, ("train",)), "validation": _only(place, VALIDATION_NAMES)}
+    found = {"train": only_table(place, ("train",)), "validation": only_table(place, VALIDATION_NAMES)}
     if found["train"] is None:
         there = ", ".join(sorted(entry.name for entry in place.iterdir())[:10]) or "nothing"
         raise UsageError(
@@ -84,7 +84,7 @@ def read_table(path: Path, header: tuple[str, ...] = (), encoding: str = "") -> 
     return table
 
 
-def _only(folder: Path, stems: tuple[str, ...]) -> Path | None:
+def only_table(folder: Path, stems: tuple[str, ...]) -> Path | None:
     """The one table in ``folder`` with one of these stems. Raises UsageError when there are several."""
     files = [file for file in sorted(folder.iterdir()) if file.stem in stems and file.suffix.lower() in READERS]
     if len(files) > 1:

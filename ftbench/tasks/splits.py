@@ -8,6 +8,8 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+#: Fewer train rows than this are a mistake rather than a task.
+FEWEST_ROWS = 10
 #: A table without a validation split gives up this share of its rows, and never more than this many.
 CARVED_SHARE, CARVED_MOST = 0.2, 1000
 #: Fixed: which rows validate is part of the task, not of a run.

@@ -3,7 +3,8 @@
 name = "reviews"            # [the file's name]
 text = ["review"]           # one column, or two for pairs
 label = "stars"             # ["label"]
-kind = "classification"     # or "regression"
+kind = "classification"     # or "regression", or "summarization"
+summary = "tldr"            # ["summary"]; summarization has it in the place of label
 train = "reviews.csv"       # beside this file; or hub = "org/name", with config and revision
 validation = "held-out.csv" # [set aside from train]
 labels = ["bad", "good"]    # [found in the data, sorted]
@@ -24,7 +25,20 @@ from ftbench.metrics import NAMED
 from ftbench.types.task import Files, Hub, Kind, Task
 
 SUFFIX = ".toml"
-_TEXTS = ("name", "label", "kind", "train", "validation", "hub", "config", "revision", "description", "licence", "cite")
+_TEXTS = (
+    "name",
+    "label",
+    "summary",
+    "kind",
+    "train",
+    "validation",
+    "hub",
+    "config",
+    "revision",
+    "description",
+    "licence",
+    "cite",
+)
 _LISTS = ("text", "labels", "metrics")
 KEYS = (*_TEXTS, "encoding", *_LISTS)
 
@@ -46,6 +60,9 @@ def read_task_file(path: str, metrics_of: Mapping[Kind, tuple[str, ...]]) -> Tas
     kind = values.get("kind", "classification")
     if kind not in metrics_of:
         raise UsageError(f"'{path}': kind is '{kind}'.{nearest(kind, metrics_of)} Expected {' or '.join(metrics_of)}")
+    target, other = ("summary", "label") if kind == "summarization" else ("label", "summary")
+    if other in values:
+        raise UsageError(f"'{path}': {other} does not belong to kind {kind}, expected {target}")
     for name in values.get("metrics", ()):
         if name not in (known := NAMED[kind]):
             raise UsageError(f"'{path}': unknown metric '{name}'.{nearest(name, known)} Known: {', '.join(known)}")
@@ -54,7 +71,7 @@ def read_task_file(path: str, metrics_of: Mapping[Kind, tuple[str, ...]]) -> Tas
         kind=kind,
         source=_source(place, values),
         inputs=tuple(values["text"]),
-        target=values.get("label", "label"),
+        target=values.get(target, target),
         labels=tuple(values.get("labels", ())),
         metrics=tuple(values.get("metrics", ())) or metrics_of[kind],
         description=values.get("description", f"your own {kind}"),

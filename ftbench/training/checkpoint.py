@@ -26,7 +26,10 @@ from ftbench.types.run import CHECKPOINT
 
 @dataclass
 class State:
-    """Where a run is: optimizer steps done, and all that is not a tensor."""
+    """Where a run is: optimizer steps done, and all that is not a tensor.
+
+    micro_batch: rows in memory at once, where those that the spec asks for were too many
+    """
 
     step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -35,6 +38,7 @@ class State:
     scaler: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     stopped: bool = False
+    micro_batch: int | None = None
 
 
 def save(

@@ -162,7 +162,7 @@ def accumulate(run: Training, step: int) -> dict[str, Tensor]:
     """Adds the gradient of the whole batch of a step to ``.grad``, in micro-batches; returns what to log."""
     positions = run.batch_at(step)
     logged: dict[str, Tensor] = {}
-    for micro, part in enumerate(share(positions, run.spec.micro_batch)):
+    for micro, part in enumerate(share(positions, run.state.micro_batch or run.spec.micro_batch)):
         values, notes = micro_step(run, step, micro, part, len(part) / len(positions))
         logged |= {name: logged[name] + value if name in logged else value for name, value in values.items()} | notes
     return logged

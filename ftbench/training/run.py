@@ -33,12 +33,15 @@ from ftbench.types import Cost, Data, Result, Rows, RunSpec
 @dataclass
 class Place:
     """Where a run works: its folder in the store, the device, and the cache of tokenised rows and whatever runs share.
-    prefix: auto, on or off; whether what frozen layers give is part of that, see ``training.prefix``."""
+    prefix: auto, on or off; whether what frozen layers give is part of that, see ``training.prefix``.
+    micro_batch: rows in memory at once, where those that the spec asks for were too many; a checkpoint says it, too.
+    """
 
     folder: Path
     device: torch.device
     cache: Path | None = None
     prefix: str = "auto"
+    micro_batch: int | None = None
 
 
 @dataclass
@@ -144,7 +147,9 @@ def _prepare(
         prefix = prefix and prefix.filled(start)
     meter.stop()
     optimizer = make_optimizer(parameter_groups(network, methods, spec.weight_decay), spec.lr)
-    state = checkpoint.load(place.folder, network.model, optimizer, methods) or checkpoint.State()
+    state = checkpoint.load(place.folder, network.model, optimizer, methods)
+    state = state or checkpoint.State(micro_batch=place.micro_batch)
+    place.micro_batch = state.micro_batch
     if state.step:
         here = {"device": meter.cost.device, "threads": meter.cost.threads}
         meter.cost.__dict__.update(state.cost, **here, interruptions=state.cost["interruptions"] + 1)
@@ -194,6 +199,7 @@ def _facts(training: Training, data: Data, tokens: dict[str, Tokens]) -> dict[st
         "truncated": {name: split.truncated for name, split in tokens.items()},
         "steps_per_epoch": training.per_epoch,
         "majority_score": score(constant, validation.labels, [headline])[headline],
+        **({"micro_batch_used": training.state.micro_batch} if training.state.micro_batch else {}),
     }
 
 

@@ -50,6 +50,7 @@ class Hub:
     splits: ours to theirs; empty: train, and validation, valid or dev
     names:  labels as they stand there to the task's label names
     groups: configurations whose validation rows together are our validation, each scored apart as well
+    folder: the folder inside the repository, where it has no configurations to name
     """
 
     repo: str
@@ -58,6 +59,7 @@ class Hub:
     splits: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Layout:
     ids:      labels in the files are ids, not names
     names:    labels as they stand there to the task's label names
     optional: splits that a download may lack
+    references: column with the lists of all reference summaries, where a file has several
+    rows:     what the published splits hold; a download with other numbers is said to be no such split
     """
 
     folder: str
@@ -82,6 +86,8 @@ class Layout:
     ids: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    references: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,8 @@ class Task:
 
     In summarization ``inputs`` is the column of the documents and ``target`` that of the summaries, and ``decoding``
     holds what published systems set: fields of RunSpec from ``max_target_length`` to ``early_stopping``, and
-    ``max_length`` for the documents. They are defaults; what a run used is in its spec.
+    ``max_length`` for the documents. They are defaults; what a run used is in its spec. ``published`` says how
+    published systems treated the texts.
     """
 
     name: str
@@ -136,6 +143,7 @@ class Task:
     unlabelled: Literal["refuse", "drop"] = "refuse"
     default_train_size: int | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
+    published: str = ""
     description: str = ""
     licence: str = ""
     cite: str = ""

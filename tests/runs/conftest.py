@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from ftbench.models.locate import locate
-from ftbench.runs.grid import Grid, Options
+from ftbench.runs.grid import Grid
 from ftbench.runs.stages import Request, parse_arms, plan
 from ftbench.runs.store import Store
+from ftbench.runs.work import Options
 from ftbench.types import Data, Record, RunSpec
 
 FORK = multiprocessing.get_context("fork")
@@ -44,6 +45,8 @@ class Heard:
 
     def waiting(self, who: str) -> None:
         self.waited.append(who)
+
+    def working(self, runs: Any) -> None: ...
 
     def step(self, done: int, total: int, loss: float | None) -> None: ...
 

@@ -17,8 +17,9 @@ from ftbench.methods import METHODS, method_class
 from ftbench.methods.r3f import R3F
 from ftbench.runs import grid as grids
 from ftbench.runs.claim import NAME
-from ftbench.runs.grid import choose, explain_failure
+from ftbench.runs.grid import choose
 from ftbench.runs.store import read_all
+from ftbench.runs.work import explain_failure
 from ftbench.tasks import resolve
 from ftbench.tasks.sources import load
 from ftbench.types import Cost, Data, Record, Result, RunSpec
@@ -87,7 +88,7 @@ def test_a_study_that_grows_does_the_new_runs_only(study: Callable[..., Any]) ->
 
 def test_nothing_of_the_work_is_left(study: Callable[..., Any], tmp_path: Path) -> None:
     study("std", checkpoint_every=1)
-    names = {path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    names = {path.name for path in (tmp_path / "runs" / "tiny").rglob("*") if path.is_file()}
     assert names == {
         "spec.json", "result.json", "cost.json", "history.jsonl", "predictions.parquet", "environment.json"
     }  # fmt: skip
@@ -177,8 +178,65 @@ def test_out_of_memory_says_what_to_try(
     trouble(error)
     (record,) = study("trouble").records
     assert record.result.status == "failed"
-    for hint in ("out of memory", "micro-batches of 8 rows", "--micro-batch 4", "--max-length", "--precision bf16"):
+    for hint in ("out of memory", "micro-batches of 1 row ", "--max-length", "--precision bf16"):
         assert hint in record.result.error
+
+
+def test_out_of_memory_halves_the_micro_batch_at_an_equal_batch(
+    study: Callable[..., Any], trouble: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble(None)
+    rows: list[int] = []
+
+    def penalty(self: Any, batch: Any, out: Any, views: Any) -> None:
+        rows.append(len(batch.labels))
+        if len(batch.labels) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(method_class("trouble"), "penalty", penalty)
+    (record,) = study("trouble").records
+    assert rows[:2] == [8, 4] and set(rows[2:]) == {2} and len(rows[2:]) == 4 * 4
+    assert record.result.status == "ok" and record.result.facts["micro_batch_used"] == 2
+    small = study("trouble", fixed={"micro_batch": 2}).records[0]
+    assert small.result.metrics == record.result.metrics and "micro_batch_used" not in small.result.facts
+    assert small.result.spec.id != record.result.spec.id
+
+
+def test_a_run_that_was_interrupted_keeps_its_smaller_micro_batch(
+    study: Callable[..., Any], trouble: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trouble(None)
+    full = [True]
+
+    def penalty(self: Any, batch: Any, out: Any, views: Any) -> None:
+        if full[0] and len(batch.labels) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(method_class("trouble"), "penalty", penalty)
+    whole = (study("trouble").records[0].folder / "result.json").read_bytes()
+    asked = iter([False] * 3 + [True] * 9)
+    with pytest.raises(Interrupted):
+        study("trouble", root=tmp_path / "other", checkpoint_every=1, should_stop=lambda: next(asked))
+    full[0] = False
+    again = study("trouble", root=tmp_path / "other").records[0]
+    assert (again.folder / "result.json").read_bytes() == whole
+
+
+def test_retries_repeat_a_failure(
+    study: Callable[..., Any], trouble: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble(None)
+    calls: list[int] = []
+
+    def penalty(self: Any, batch: Any, out: Any, views: Any) -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise RuntimeError("loose")
+
+    monkeypatch.setattr(method_class("trouble"), "penalty", penalty)
+    assert study("trouble", retries=1).records[0].result.status == "failed" and len(calls) == 2
+    calls.clear()
+    assert study("trouble", retries=2, retry_failed=True).records[0].result.status == "ok"
 
 
 def test_a_failure_without_a_message_still_has_its_name(tiny_data: Callable[..., Data]) -> None:

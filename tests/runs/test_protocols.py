@@ -17,10 +17,11 @@ from ftbench.errors import Interrupted, UsageError
 from ftbench.models import backbone
 from ftbench.models.locate import locate
 from ftbench.runs import protocols
-from ftbench.runs.grid import Grid, Options
+from ftbench.runs.grid import Grid
 from ftbench.runs.protocols import Move, Protocol
 from ftbench.runs.stages import Request, parse_arms
 from ftbench.runs.store import Store
+from ftbench.runs.work import Options
 from ftbench.types import Data, Record, Result, RunSpec
 
 PROBING = {"repeats": 1, "max_length": 32}

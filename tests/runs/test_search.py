@@ -15,12 +15,13 @@ import pytest
 from ftbench.errors import UsageError
 from ftbench.methods import METHODS
 from ftbench.models.locate import Checkpoint, locate
-from ftbench.runs.grid import Grid, Options
+from ftbench.runs.grid import Grid
 from ftbench.runs.search import BUDGET, SLICE, FairSearch, choose
 from ftbench.runs.space import balanced, configurations, ladder, parse_axes
 from ftbench.runs.stages import Request, parse_arms
 from ftbench.runs.store import Store, read_all
 from ftbench.runs.study import plan_study
+from ftbench.runs.work import Options
 from ftbench.types import Cost, Data, Record, Result, RunSpec, Search
 from ftbench.types.run import TRIAL_SEED
 from tests.runs.conftest import Heard

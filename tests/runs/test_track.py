@@ -112,7 +112,7 @@ def test_a_study_is_tracked_as_it_goes(
     tmp_path: Path, tiny_data: Callable[..., Data], tiny_model: Path, make_spec: Callable[..., Any]
 ) -> None:
     from ftbench.cli.study import attended
-    from ftbench.runs.grid import Options
+    from ftbench.runs.work import Options
 
     data, model = tiny_data(), locate(str(tiny_model))
     spec = make_spec(data, tiny_model, steps=4)

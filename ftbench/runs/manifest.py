@@ -1,0 +1,138 @@
+"""The plan file of a study: all that a worker needs to do any of its runs, and all that ``ftbench status`` reads.
+
+    runs/.studies/<name>.json    runs, tasks, checkpoints, options
+    runs/.studies/<name>/        logs of workers, and what engines keep
+
+The name is a hash of the study's first runs, so the same command finds its plan again. No torch here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftbench.errors import StoreError, UsageError, explain
+from ftbench.models.locate import Checkpoint
+from ftbench.runs.files import to_json, write_atomic
+from ftbench.tasks.portable import task_to_json
+from ftbench.types import Data, RunSpec
+
+FOLDER = ".studies"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One plan file, read.
+
+    tasks:   data fingerprint -> the task, see ``tasks.portable``
+    models:  fingerprint -> checkpoint
+    parents: id -> folder of finished runs of other stores that runs of the study start from
+    options: what ``runs.work.Options`` has, but for functions
+    """
+
+    path: Path
+    runs: Sequence[RunSpec]
+    tasks: Mapping[str, Any]
+    models: Mapping[str, Checkpoint]
+    parents: Mapping[str, Path] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    command: Sequence[str] = ()
+
+    @property
+    def root(self) -> Path:
+        """The store's folder."""
+        return self.path.parent.parent
+
+    @property
+    def folder(self) -> Path:
+        """Where logs go; not made yet."""
+        return self.path.with_suffix("")
+
+    @staticmethod
+    def cancel_file(path: Path) -> Path:
+        """The file that asks all who work on the plan at ``path`` to stop."""
+        return path.with_suffix(".cancel")
+
+    def write(self) -> None:
+        """Writes the file where it differs. Raises StoreError."""
+        packed = to_json({
+            "schema": SCHEMA,
+            "command": list(self.command),
+            "options": dict(self.options),
+            "tasks": dict(self.tasks),
+            "models": {name: _checkpoint_to_json(model) for name, model in self.models.items()},
+            "parents": {name: str(folder.absolute()) for name, folder in self.parents.items()},
+            "runs": [_short(spec) for spec in self.runs],
+        }, indent=None)  # fmt: skip
+        try:
+            if self.path.is_file() and self.path.read_bytes() == packed:
+                return
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write in {self.root}: {explain(error)}") from error
+        write_atomic(self.path, packed)
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Raises StoreError saying what is wrong with the file."""
+        try:
+            raw = json.loads(path.read_text())
+            if raw["schema"] != SCHEMA:
+                raise ValueError(f"schema {raw['schema']}, this ftbench reads {SCHEMA}")
+            return cls(
+                path=path,
+                runs=[RunSpec.from_json(each) for each in raw["runs"]],
+                tasks=raw["tasks"],
+                models={name: _checkpoint_from_json(each) for name, each in raw["models"].items()},
+                parents={name: Path(folder) for name, folder in raw["parents"].items()},
+                options=raw["options"],
+                command=raw["command"],
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"cannot read the plan of a study, {path}: {type(error).__name__}: {error}") from error
+
+
+def tasks_of(data: Iterable[Data], *, strict: bool = True) -> dict[str, Any]:
+    """For ``Manifest.tasks``. strict: raises UsageError for a task that only this process can have, else left out."""
+    packed = {}
+    for one in data:
+        try:
+            packed[one.fingerprint] = task_to_json(one.task)
+        except UsageError:
+            if strict:
+                raise
+    return packed
+
+
+def path_for(root: Path, first: Iterable[RunSpec]) -> Path:
+    """The plan file of the study that begins with these runs."""
+    digest = hashlib.sha256("".join(sorted(spec.id for spec in first)).encode()).hexdigest()
+    return root / FOLDER / f"{digest[:12]}.json"
+
+
+def manifests(root: Path) -> list[Path]:
+    """The plan files under a store, the latest first."""
+    return sorted((root / FOLDER).glob("*.json"), key=lambda path: (-path.stat().st_mtime, path.name))
+
+
+def _short(spec: RunSpec) -> dict[str, Any]:
+    """Without the fields that have the value they were introduced with."""
+    full = spec.to_json()
+    introduced = {f.name: f.metadata["introduced"] for f in dataclasses.fields(spec) if "introduced" in f.metadata}
+    return {name: v for name, v in full.items() if name not in introduced or getattr(spec, name) != introduced[name]}
+
+
+def _checkpoint_to_json(model: Checkpoint) -> dict[str, Any]:
+    fields = {**model.__dict__, "folder": str(model.folder.absolute())}
+    return {**fields, "origin": _checkpoint_to_json(model.origin) if model.origin else None}
+
+
+def _checkpoint_from_json(fields: Mapping[str, Any]) -> Checkpoint:
+    origin = _checkpoint_from_json(fields["origin"]) if fields["origin"] else None
+    return Checkpoint(**{**fields, "folder": Path(fields["folder"]), "origin": origin})
