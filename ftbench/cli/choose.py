@@ -108,11 +108,13 @@ def choose(
     from ftbench.runs.answer import answer
     from ftbench.runs.store import Store
     from ftbench.tasks import from_folder, resolve
+    from ftbench.tasks.parts import require_columns
     from ftbench.tasks.sources import load
 
     seconds = to_seconds(budget)
     kind = flags.one_of(kind, ("classification", "regression"), "kind")
     task = resolve(file, tuple(flags.flatten(text)), label, kind, encoding)  # type: ignore[arg-type]
+    require_columns(task)
     data = load(from_folder([task], data_dir)[0] if data_dir else task)
     models = [locate(name) for name in flags.flatten(model) or ["minilm"]]
     raced = to_candidates(data, models, methods, layers)

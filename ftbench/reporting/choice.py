@@ -125,7 +125,7 @@ def _cost(choice: Choice, final: Record) -> str:
     if serving:
         text += (
             f"; using it takes {serving['milliseconds']:.1f} ms for one text, {serving['per_second']:,.0f} texts a "
-            f"second in batches, {serving['parameters'] / 1e6:.1f} M parameters, {serving['bytes'] / 1e6:.0f} MB on disk"
+            f"second in batches, {serving['parameters'] / 1e6:.1f} M parameters, {serving['bytes'] / 1e6:.0f} MB"
         )
     return text + f" (measured on this machine, {cost.device or 'cpu'})."
 

@@ -24,7 +24,7 @@ from ftbench.runs.candidates import Candidate
 from ftbench.runs.files import slug
 from ftbench.runs.grid import Grid
 from ftbench.runs.journal import Journal
-from ftbench.runs.race import Job, Race, Rules, Scored
+from ftbench.runs.race import NO_TIME, Job, Race, Rules, Scored
 from ftbench.runs.scorer import Scorer
 from ftbench.runs.search import watches
 from ftbench.runs.stages import Request, Stage, fields_of, identity
@@ -102,10 +102,7 @@ class Choosing:
         """See the module. Raises UsageError for a budget that is too short for the default alone, with what it
         needs."""
         load_once()
-        earlier = self._known()
-        if earlier:
-            yield lambda records: list(earlier.values())
-        self._take(earlier, grid.records, 0.0)
+        yield from self._go_on(grid)
         while jobs := self.race.next(self.left, self.jobs):
             began = time.monotonic()
             measures = [spec for job in jobs if (spec := self.measured_by(*job))]
@@ -116,8 +113,25 @@ class Choosing:
             self._take(specs, grid.records, time.monotonic() - began)
             self._require_time()
             self._tell(self.race.drop())
+            self.journal.out = self.race.out
+            self.journal.save()
+        self.journal.over, self.journal.budget = self.race.why_over, max(self.budget, self.journal.budget)
+        yield from self._end(grid)
+
+    def _go_on(self, grid: Grid) -> Iterator[Stage]:
+        """Takes in what earlier commands did. A race that is over stays so unless it gets more time."""
+        earlier, more = self._known(), self.budget > self.journal.budget
+        if earlier:
+            yield lambda records: list(earlier.values())
+        self._take(earlier, grid.records, 0.0)
+        self.race.out |= {name: why for name, why in self.journal.out.items() if not (more and why.startswith(NO_TIME))}
+        self.race.why_over = "" if more else self.journal.over
+
+    def _end(self, grid: Grid) -> Iterator[Stage]:
+        """The last step and the curve."""
         self.tell(f"{WHY[self.race.why_over]}: training {self.race.choice} on all {self.race.rows} rows")
-        grid.options = replace(grid.options, keep_model=True, keep_references=True, need_models=True)
+        racing = grid.options
+        grid.options = replace(racing, keep_model=True, keep_references=True, need_models=True, retry_failed=True)
         if first := self._measured_by(self.by_name[self.race.choice], self.parts.whole, 0, {}):
             yield lambda records: [first]
         final = self.last(self.race.choice)
@@ -126,7 +140,7 @@ class Choosing:
         if self.final.result.status != "ok":
             raise FtbenchError(f"{self.race.choice} failed on all rows: {self.final.result.error}")
         self.journal.finals = list(dict.fromkeys([*self.journal.finals, final.id]))
-        grid.options = replace(grid.options, keep_model=False, keep_references=False, need_models=False)
+        grid.options = racing
         for spec in self._curve():
             yield lambda records, spec=spec: [spec]  # type: ignore[misc]
 
@@ -209,7 +223,7 @@ class Choosing:
 
     @property
     def curves(self) -> list[str]:
-        """Whose learning curve is drawn: the choice's and linear's; where linear is chosen, std's unless it is worse."""
+        """Whose learning curve is drawn: the choice's and linear's; where linear is chosen, std's if not worse."""
         race = self.race
         tuned = race.choice if race.choice != race.floor else race.baseline
         worse = tuned != race.choice and race.beats(race.floor, tuned)

@@ -189,6 +189,8 @@ class Race:
 
         left: seconds that may be spent on runs of candidates; jobs: runs that go on at once.
         """
+        if self.why_over:
+            return []
         if not self.units(self.baseline):
             return [(name, 0) for name in (self.baseline, self.floor) if name]
         if not self._over():

@@ -72,11 +72,18 @@ def _part(task: Task, which: Any) -> Task:
     return replace(task, source=Part(task.source, which))
 
 
-def _require_labels(data: Data) -> None:
-    """Raises UsageError where the label column is a text column, or has nearly as many values as rows."""
-    task, rows = data.task, sum(map(len, data.splits.values()))
+def require_columns(task: Task) -> None:
+    """Raises UsageError where the label column is a text column too."""
     if task.target in task.inputs:
-        raise UsageError(f"column '{task.target}' is given as text and as label{_columns(data)}")
+        raise UsageError(
+            f"column '{task.target}' is given as text and as label: say the other one with --label or --text"
+        )
+
+
+def _require_labels(data: Data) -> None:
+    """Raises UsageError where the label column has nearly as many values as rows."""
+    task, rows = data.task, sum(map(len, data.splits.values()))
+    require_columns(task)
     if len(data.labels) > MOST_CLASSES * rows:
         numbers = all(name.lstrip("+-").isdigit() for name in data.labels)
         hint = ", a number to predict (--kind regression)" if numbers else ""
@@ -100,8 +107,8 @@ def _require_enough(data: Data, pool: int, test: int) -> None:
         raise UsageError(
             f"{pool + test:,} rows are too few to choose by: with {test} set aside, a score there would be known to "
             f"{100 * math.sqrt(0.25 / max(1, test)) * 1.96:.0f} points or so. Expected at least {5 * FEWEST_TESTED} "
-            f"rows (or {FEWEST_TESTED} in a validation file). Until then the frozen model is the safe choice: the row 'linear' "
-            "of ftbench finetune"
+            f"rows (or {FEWEST_TESTED} in a validation file). Until then the frozen model is the safe choice: the row "
+            "'linear' of ftbench finetune"
         )
     if pool < 2 * FEWEST_TESTED:
         raise UsageError(

@@ -12,7 +12,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from races import WORLDS, Outcome, run
+
+from tests.runs.races import WORLDS, Outcome, run
 
 DEEP = bool(os.environ.get("FTBENCH_DEEP"))
 RACES = 500 if DEEP else 15
