@@ -24,8 +24,8 @@ CHUNK = 250
 class Scores:
     """Scores of n summaries. All are fractions, but for ``length_ratio``.
 
-    means:     rouge1, rouge2, rougeL, rougeLsum (best reference of each row); with several references the same with
-               ``_mean`` (their mean); length_ratio, repetition, empty; with documents novel_1, novel_2, copy_rate
+    means:     rouge1, rouge2, rougeL, rougeLsum (best reference of each row); with several references mean_rouge1 and
+               so on (their mean); length_ratio, repetition, empty; with documents novel_1, novel_2, copy_rate
     intervals: 95 % bootstrap intervals over the rows, of the ROUGE scores
     rows:      (n,) each: their mean is the one in ``means``, without NaN
     options:   as used: its tokenizer is decided
@@ -63,7 +63,7 @@ def score_summaries(
     best, mean = rouge_of(predictions, several, fitted, processes=processes, progress=progress)
     rows = {name: best[:, i] for i, name in enumerate(ROUGE)}
     if any(len(texts) > 1 for texts in several):
-        rows |= {f"{name}_mean": mean[:, i] for i, name in enumerate(ROUGE)}
+        rows |= {f"mean_{name}": mean[:, i] for i, name in enumerate(ROUGE)}
     low, high = mean_intervals(np.stack([*rows.values()], axis=1), seed=seed)
     intervals = {name: (float(a), float(b)) for name, a, b in zip(rows, low, high, strict=True)}
     rows |= _wording(predictions, several, documents, fitted)

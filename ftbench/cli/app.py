@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, choose, download, finetune, predict, probe, report, validate, variability
+from ftbench.cli import catalog, choose, download, finetune, predict, probe, report, run, status, validate, variability
 from ftbench.errors import FtbenchError, UsageError, explain
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
@@ -35,6 +35,10 @@ app.command("choose")(choose.choose)
 app.command("finetune")(finetune.finetune)
 app.command("probe")(probe.probe)
 app.command("variability")(variability.variability)
+app.command("run")(run.run)
+app.command("plan")(run.plan)
+app.command("status")(status.status)
+app.command("cancel")(status.cancel)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("validate")(validate.validate)

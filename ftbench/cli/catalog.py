@@ -1,4 +1,4 @@
-"""``ftbench list tasks|methods|models`` and ``ftbench doctor``."""
+"""``ftbench list tasks|methods|models|studies`` and ``ftbench doctor``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from ftbench.cli import options as flags
 from ftbench.errors import FtbenchError
 
-app = typer.Typer(help="List what there is: tasks, methods, models.", no_args_is_help=True)
+app = typer.Typer(help="List what there is: tasks, methods, models, studies.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
 
 
@@ -94,6 +94,38 @@ def _whole_card(row: dict[str, Any]) -> str:
     )
     lines = [f"{label}: {value}" for label, value in (*named, ("Fields", fields))]
     return "\n".join([row["card"], *lines])
+
+
+@app.command("studies")
+def list_studies(
+    name: Annotated[str | None, typer.Argument(metavar="STUDY", help="One study: its whole file.")] = None,
+    json: Json = False,
+) -> None:
+    """Ready studies: one for each claim of the papers. `ftbench run NAME --profile quick` tries one in minutes.
+
+    Name one for its file, which says what of it is verified and what is our choice; copy it to change it.
+    """
+    from ftbench.cli.written import settings
+    from ftbench.runs.study_file import STUDIES, find_study, read_study
+
+    if name and not json:
+        print(find_study(name).read_text("utf-8").rstrip("\n"))
+        return
+    names = [name] if name else sorted((p.stem for p in STUDIES.glob("*.toml")), key=lambda n: (len(n), n))
+    known = settings()
+    files = [read_study(each, None, known)[0] for each in names]
+    rows = [
+        {
+            "study": file.name,
+            "title": file.title,
+            "claim": file.claim,
+            "profiles": ", ".join(file.profiles),
+            "verified": list(file.verified),
+            "our_choice": list(file.ours),
+        }
+        for file in files
+    ]
+    _show("studies", rows, ("study", "title", "profiles"), json)
 
 
 @app.command("models")

@@ -38,7 +38,7 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print the table and the runs as JSON on stdout.", rich_help_panel="Runs and output"),
 ]
-MACHINE = "Machine"
+MACHINE, OUTPUT = "Machine", "Runs and output"
 Jobs = Annotated[
     str,
     typer.Option(

@@ -31,7 +31,7 @@ def print_records(
     ``csv`` has the first table only."""
     runs = unique(records, searches)
     table = runs_table(runs, selection=selection) if runs or not runs.apart else None
-    further = further_tables(runs.apart, searches, form)
+    further = further_tables(runs.apart, searches, form, tuned=runs)
     others = {
         "scores": scores_table(runs, selection=selection),
         "sensitivity": sensitivity_table(runs, selection=selection),
@@ -51,10 +51,13 @@ def print_records(
     print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))
 
 
-def further_tables(records: Sequence[Record], searches: Sequence[Search], form: str) -> dict[str, list[Table]]:
+def further_tables(
+    records: Sequence[Record], searches: Sequence[Search], form: str, *, tuned: Sequence[Record] = ()
+) -> dict[str, list[Table]]:
     """By the names of ``FURTHER``, what is no score of fine-tuning: searches, and runs of other kinds.
 
     Scripts' forms have one long table of all layers; people's have tables for each run, but one for all subsets.
+    tuned: runs that left the encoders which were probed.
     """
     scripts = form in ("csv", "csv-long", "json")
     measured = [r for r in records if r.result.spec.kind == "variability" and r.result.status == "ok"]
@@ -73,7 +76,7 @@ def further_tables(records: Sequence[Record], searches: Sequence[Search], form: 
             "subsets": [compared] if compared else [],
         }
     if probes:
-        found = zip(("probe", "probe_layers", "collapse"), probe_tables(probes).values(), strict=True)
+        found = zip(("probe", "probe_layers", "collapse"), probe_tables(probes, tuned).values(), strict=True)
         tables |= {name: [table] for name, table in found if table}
     return tables
 

@@ -195,7 +195,9 @@ def _named(study: Study, names: Sequence[str], form: str) -> dict[str, list[Tabl
     from ftbench.cli.output import FURTHER, further_tables
     from ftbench.reporting.reports import make
 
-    further = further_tables(study.apart, study.searches, form) if set(names) & set(FURTHER) else {}
+    further = (
+        further_tables(study.apart, study.searches, form, tuned=study.records) if set(names) & set(FURTHER) else {}
+    )
     made = {name: make(study, name) for name in names if name not in FURTHER}
     return {name: further.get(name, []) if name in FURTHER else [t] if (t := made[name]) else [] for name in names}
 

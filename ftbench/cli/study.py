@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,86 @@ from ftbench.models.locate import Checkpoint, locate
 from ftbench.runs.able import Arms, settle
 from ftbench.runs.grid import Grid
 from ftbench.runs.signals import stop_on_signals
-from ftbench.runs.stages import Request
+from ftbench.runs.stages import Request, Stage
 from ftbench.runs.store import Store
 from ftbench.runs.study import Study, plan_study, rehearse
 from ftbench.runs.track import tracked
 from ftbench.runs.work import Options
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
-from ftbench.types import Data
+from ftbench.types import Data, Record, Search
+from ftbench.types.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a command would do, see ``preparing``. answers: what is written down once there are records."""
+
+    store: Store
+    data: Mapping[str, Data]
+    models: Mapping[str, Checkpoint]
+    options: Options
+    stages: Sequence[Stage]
+    parents: Sequence[Record]
+    answers: Callable[[Store, Sequence[Record]], list[Search]]
+
+
+class _Left(Exception):
+    """A command was left because its plan was all that was wanted."""
+
+
+_PREPARED: ContextVar[list[Prepared] | None] = ContextVar("prepared", default=None)
+_LOADED: dict[str, Data] = {}
+_LOCATED: dict[tuple[str, str | None], Checkpoint] = {}
+
+
+@contextlib.contextmanager
+def preparing() -> Iterator[list[Prepared]]:
+    """Within: a command plans its study, which comes into the list, and goes no further."""
+    found: list[Prepared] = []
+    token = _PREPARED.set(found)
+    try:
+        yield found
+    except _Left:
+        pass
+    finally:
+        _PREPARED.reset(token)
+
+
+@dataclass
+class _Planning(Grid):
+    """In the place of a grid: takes the stages and leaves."""
+
+    def run(self, stages: Iterable[Stage]) -> list[Record]:
+        """Raises ``_Left``."""
+        found = _PREPARED.get()
+        assert found is not None
+        found.append(
+            Prepared(
+                store=self.store, data=self.data, models=self.models, options=self.options, stages=list(stages),
+                parents=self.parents, answers=self.answers,
+            )
+        )  # fmt: skip
+        raise _Left
+
+
+def load_once(task: Task) -> Data:
+    """``load``; a study's commands share what they load."""
+    if _PREPARED.get() is None:
+        return load(task)
+    key = repr(task)
+    if key not in _LOADED:
+        _LOADED[key] = load(task)
+    return _LOADED[key]
+
+
+def locate_once(name: str, revision: str | None) -> Checkpoint:
+    """``locate``; a study's commands share what they find."""
+    if _PREPARED.get() is None:
+        return locate(name, revision)
+    if (name, revision) not in _LOCATED:
+        _LOCATED[name, revision] = locate(name, revision)
+    return _LOCATED[name, revision]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +136,8 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
-    models = [locate(name, ask.revision) for name in ask.models]
-    data = [load(task) for task in tasks]
+    models = [locate_once(name, ask.revision) for name in ask.models]
+    data = [load_once(task) for task in tasks]
     request = Request(
         data=data,
         models=models,
@@ -91,7 +164,7 @@ def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
             print(f"note: {note}", file=sys.stderr)
     study = plan_study(request, ask.search, ask.budget)
     refused = rehearse(
-        study.unfinished(store),
+        study.unfinished(store) if _PREPARED.get() is None else (),
         {data.fingerprint: data for data in request.data},
         {model.fingerprint: model for model in request.models},
     )
@@ -113,6 +186,10 @@ def attended(
 
     track: see ``runs.track``; raises its UsageError.
     """
+    if _PREPARED.get() is not None:
+        inputs = {one.fingerprint: one for one in data}, {one.fingerprint: one for one in models}
+        yield _Planning(store, *inputs, Lines(quiet=True), options)
+        return
     display = Display() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)
     shown = tracked(display, track, store.root)
     with display, stop_on_signals(display.message) as should_stop:
@@ -149,12 +226,13 @@ def run_study(
     request, study = settled(ask, store, quiet=quiet)
     options = replace(options, keep_model=save_model is not None)
     with attended(store, request.data, request.models, options, quiet=quiet, track=track) as grid:
+        grid.answers = study.keep_answers
         try:
             grid.run(study.stages)
             if save_model:
                 grid.keep_models(save_model)
         finally:
-            searches = study.keep_answers(store, grid.records)
+            searches = grid.answers(store, grid.records)
     print_records(grid.records, searches, form="json" if as_json else "rich")
     if not quiet:
         for note in study.notes(grid.records):

@@ -145,6 +145,7 @@ class Method:
     owns_gradients: it wraps the gradient of the whole step, in ``gradients``.
     moves:          ``finish`` gives other weights than the last step; those of the last step are scored as ``raw``.
     batch_coupled:  its term depends on which rows share a micro-batch.
+    in_order:       a pass changes what later passes of the step compute, so that no two processes can share a run.
     tunes:          it chooses which parameters are trained: the first of its stack, and the only one.
     adds:           what stays in the network beyond a plain model's weights, in words; nothing for most.
     """
@@ -163,6 +164,7 @@ class Method:
     owns_gradients: ClassVar[bool] = False
     moves: ClassVar[bool] = False
     batch_coupled: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
     adds: ClassVar[str] = ""
 

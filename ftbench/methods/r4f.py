@@ -49,6 +49,7 @@ class R4F(NoisedPass):
     summary: ClassVar[str] = "R3F with a spectrally normalised head"
     cite: ClassVar[str] = "Aghajanyan et al. 2021, arXiv 2008.03156"
     cost: ClassVar[str] = "2 forward, 2 backward"
+    in_order: ClassVar[bool] = True
     no_neutral: ClassVar[str] = "the head is normalised at every setting; weight=0 is that alone"
 
     def prepare(self, start: Start) -> None:

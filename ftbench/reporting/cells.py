@@ -42,7 +42,9 @@ TEXTS = frozenset({
 LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
 #: what tables say for a field that is empty
 UNSET = {"layers": "all", "encoder": "pretrained"}
-REFERENCES = ("majority", "mean", "cosine", "linear")
+REFERENCES = ("majority", "mean", "cosine", "linear", "lead", "lead-3", "oracle")
+#: references that know the answer: shown, but nothing has to beat them
+CEILINGS = frozenset({"oracle"})
 
 NOT_LEARNED = "std did not learn this"
 NO_BASELINE = "no baseline"
@@ -121,16 +123,28 @@ class Group:
     std: Cell | None
     arms: tuple[Cell, ...]
 
+    def bar(self, arm: Cell) -> Cell | None:
+        """The reference that ``arm`` has to beat: the best one of its metric, none of ``CEILINGS``."""
+        there = [(cell.mean, cell) for cell in self.references
+                 if cell.metric == arm.metric and cell.mean is not None and cell.reference not in CEILINGS]  # fmt: skip
+        best = min if arm.lower_is_better else max
+        return best(there, key=lambda pair: pair[0])[1] if there else None
+
+    def beaten(self, arm: Cell) -> Cell | None:
+        """The reference that ``arm`` does not beat, if any."""
+        bar = self.bar(arm)
+        if bar is None or bar.mean is None or arm.mean is None:
+            return None
+        return None if stats.beats(arm.mean, bar.mean, arm.lower_is_better) else bar
+
     @cached_property
     def verdict(self) -> str:
         """What the gate says of std here: empty when methods can be compared with it."""
         if self.std is None or self.std.mean is None:
             return NO_BASELINE
-        bars = [cell.mean for cell in self.references if cell.metric == self.std.metric and cell.mean is not None]
-        if not bars:
+        if self.bar(self.std) is None:
             return NO_REFERENCE
-        lower = self.std.lower_is_better
-        return "" if stats.beats(self.std.mean, min(bars) if lower else max(bars), lower) else NOT_LEARNED
+        return NOT_LEARNED if self.beaten(self.std) else ""
 
     @cached_property
     def best(self) -> Cell | None:
@@ -281,7 +295,7 @@ def setting_columns(keys: Iterable[str]) -> tuple[Column, ...]:
 def described(cell: Cell, keys: Iterable[str]) -> str:
     """``rte, lr 1e-05, steps 100``: the task, then the settings ``keys`` of the cell."""
     values = ((LABELS[key], cell.setting(key)) for key in keys)
-    shown = (f"{label} {value:g}" if isinstance(value, float) else f"{label} {value}" for label, value in values)
+    shown = (f"{label} {'all' if v is None else f'{v:g}' if isinstance(v, float) else v}" for label, v in values)
     return ", ".join([cell.spec.task, *shown])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on a claim, why, and the comparisons that it rests on."""
+    """The verdict on a claim, why, and the comparisons that it rests on. about: models and sizes, else the cells'."""
 
     claim: Claim
     verdict: str
     why: str
     rows: tuple[dict[str, Any], ...] = ()
     cells: tuple[Cell, ...] = ()
+    about: str = ""
 
 
 def claims() -> list[Claim]:
@@ -58,13 +60,8 @@ def finding_table(finding: Finding) -> Table:
     """The comparisons behind a verdict, and the verdict in its notes."""
     keys = varying(list(finding.cells)) if finding.cells else ["task"]
     claim = finding.claim
-    models = sorted({str(cell.setting("model")) for cell in finding.cells if cell.setting("model")})
-    sizes = sorted({_size(cell) for cell in finding.cells})
-    about = (
-        f" On {', '.join(models) or 'an unnamed model'}, {', '.join(sizes)}: nothing is said of others."
-        if sizes
-        else ""
-    )
+    said = finding.about or _models_and_sizes(finding.cells)
+    about = f" On {said}: nothing is said of others." if said else ""
     notes = (
         f"{finding.verdict.upper()}: {finding.why}.{about}",
         f"Claimed by {claim.source}. Supported if {claim.supported_if}"
@@ -72,6 +69,12 @@ def finding_table(finding: Finding) -> Table:
         + (f"; at least {claim.seeds} pairs of seeds for either." if claim.seeds else "."),
     )
     return Table(f"Claim {claim.number}: {claim.text}", setting_columns(keys) + COLUMNS, finding.rows, notes)
+
+
+def _models_and_sizes(cells: Sequence[Cell]) -> str:
+    models = sorted({str(cell.setting("model")) for cell in cells if cell.setting("model")})
+    sizes = sorted({_size(cell) for cell in cells})
+    return f"{', '.join(models) or 'an unnamed model'}, {', '.join(sizes)}" if sizes else ""
 
 
 def _size(cell: Cell) -> str:

@@ -18,8 +18,8 @@ HEADLINE = (
     "paired t interval, which takes the test examples as given and so finds too many differences when they are few."
 )
 POWER = (
-    "detects: the true difference that this test, at 5 % and before Holm, would find four times in five. A smaller one "
-    "can be there and not be seen."
+    "detects: the true difference that this test would find four times in five, after Holm's correction whatever the "
+    "other comparisons show. A smaller one can be there and not be seen."
 )
 TESTS = (
     "Beside the headline: p of the paired t test and of the exact sign-flip test over seeds, with the smallest p that "

@@ -1,4 +1,4 @@
-"""What a score costs: seconds, memory, parameters, tries."""
+"""What a score costs: seconds, FLOPs, memory, parameters, tries."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from ftbench.reporting.sensitivity import POINT
 from ftbench.types import Column, Record, Table
 
 RULE = (
-    "Training seconds (CPU time of all threads, or wall time on a GPU), peak memory and trained parameters, means over "
-    "finished runs. front: which of the three nobody on these rows beats without scoring less (s seconds, m memory, "
-    "p parameters). to best: seconds until a run first scored within 1 point of its own best, by its share of steps."
+    "Training seconds (CPU time of all threads, or wall time on a GPU), FLOPs of the training passes, peak memory and "
+    "trained parameters, means over finished runs. front: which of the four nobody on these rows beats without scoring "
+    "less (s seconds, f FLOPs, m memory, p parameters; only where all were measured). to best: seconds until a run "
+    "first scored within 1 point of its own best, by its share of steps."
 )
-SEVERAL = "Runs come from several devices or thread counts: seconds and memory do not compare, so they have no front."
+SEVERAL = (
+    "Runs come from several devices or thread counts: seconds and memory do not compare, so they have no front. FLOPs "
+    "and parameters do."
+)
 BUDGET = (
     "Expected best score of k runs drawn without replacement from a method's runs at all its settings and seeds "
     "(unbiased; a search that picks the best of k gets this on the data it picks by). in budget: the same for as many "
@@ -28,8 +32,9 @@ BUDGET = (
 TRIES = (1, 2, 5, 10, 20, 50)
 _COST = (
     Column("method", "method", numeric=False), Column("metric", "metric", numeric=False), Column("n", "n"),
-    Column("mean", "mean"), Column("seconds", "time"), Column("to_best", "to best"), Column("memory", "memory"),
-    Column("parameters", "params"), Column("forward", "fwd"), Column("front", "front", numeric=False),
+    Column("mean", "mean"), Column("seconds", "time"), Column("to_best", "to best"), Column("flops", "FLOPs"),
+    Column("memory", "memory"), Column("parameters", "params"), Column("forward", "fwd"),
+    Column("front", "front", numeric=False),
 )  # fmt: skip
 
 
@@ -57,6 +62,7 @@ def _measured(cell: Cell) -> dict[str, Any]:
         "method": cell.method, "metric": cell.metric, "n": len(cell.scores), "mean": cell.mean,
         "seconds": mean_of([cost.training_seconds for cost in costs]),
         "to_best": mean_of([seconds for record in cell.ok if (seconds := seconds_to_best(record, cell.metric))]),
+        "flops": mean_of([float(cost.flops) for cost in costs]),
         "memory": mean_of([float(cost.peak_memory) for cost in costs]),
         "parameters": mean_of([float(cost.trained_parameters) for cost in costs]),
         "forward": sum(cost.forward_passes for cost in costs) / steps if steps else None,
@@ -71,11 +77,12 @@ def mean_of(values: Sequence[float]) -> float | None:
 
 
 def _mark_fronts(cells: Sequence[Cell], rows: Sequence[dict[str, Any]], *, comparable: bool) -> None:
-    names = (("seconds", "s"), ("memory", "m"), ("parameters", "p")) if comparable else (("parameters", "p"),)
-    for key, letter in names:
-        known = [(cell, row) for cell, row in zip(cells, rows, strict=True) if row[key] is not None]
-        scores = [-row["mean"] if cell.lower_is_better else row["mean"] for cell, row in known]
-        for (_, row), first in zip(known, budget.pareto([row[key] for _, row in known], scores), strict=True):
+    names = {"seconds": "s", "flops": "f", "memory": "m", "parameters": "p"}
+    for key, letter in ((key, names[key]) for key in names if comparable or key in ("flops", "parameters")):
+        if any(row[key] is None for row in rows):
+            continue  # who was not measured might beat the others
+        scores = [-row["mean"] if cell.lower_is_better else row["mean"] for cell, row in zip(cells, rows, strict=True)]
+        for row, first in zip(rows, budget.pareto([row[key] for row in rows], scores), strict=True):
             row["front"] += letter if first else ""
 
 

@@ -71,6 +71,9 @@ def _dress(axes: Axes, chart: Chart) -> None:
         _, ticks = scale([v for mark in chart.marks for v in mark.x], 0.0, 1.0, log=True)
         axes.set_xticks([v for v, _ in ticks], [label for _, label in ticks])
         axes.minorticks_off()
+    if chart.hundredths:
+        axis = axes.xaxis if chart.hundredths == "x" else axes.yaxis
+        axis.set_major_formatter(lambda value, place: f"{100 * value:g}")
     if chart.categories:
         axes.set_yticks(range(len(chart.categories)), [_cut(name) for name in chart.categories])
         axes.set_ylim(len(chart.categories) - 0.5, -0.5)
@@ -98,6 +101,9 @@ def _draw(axes: Axes, mark: Mark) -> None:
                 linestyle=_DASHES[mark.tone % len(_DASHES)],
                 label=label if i == 0 else None,
             )
+    elif mark.kind == "band":
+        for low, high in zip(mark.low, mark.high, strict=True):
+            axes.axvspan(low, high, color=colour, alpha=0.18, linewidth=0, label=label)
     elif mark.kind == "line":
         dashes = _DASHES[mark.tone % len(_DASHES)]
         shape = _SHAPES[mark.tone % 5] if 0 < len(mark.x) <= 12 else ""

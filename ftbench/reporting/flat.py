@@ -15,7 +15,8 @@ from ftbench.types import Record, Table
 #: columns of the long form: one row for each score of each run
 LONG = (
     "id", "kind", "trial", "status", "task", "method", "seed", "data_seed", *ROW_AXES, *RECIPE_AXES, *VERSIONS,
-    "pooling", "selection", "split", "metric", "score", "training_seconds", "peak_memory", "trained_parameters",
+    "pooling", "selection", "split", "metric", "score", "training_seconds", "flops", "peak_memory",
+    "trained_parameters",
     "forward_passes", "device", "error",
 )  # fmt: skip
 
@@ -38,7 +39,8 @@ def _scores(record: Record) -> Iterator[dict[str, Any]]:
     about = {key: getattr(spec, key) for key in LONG if hasattr(spec, key)} | {
         "trial": spec.is_trial, "status": result.status, "error": result.error.strip().split("\n")[0],
         "method_revision": "+".join(str(method.revision) for method in spec.methods) or None,
-        "training_seconds": cost.training_seconds or None, "peak_memory": cost.peak_memory or None,
+        "training_seconds": cost.training_seconds or None, "flops": cost.flops or None,
+        "peak_memory": cost.peak_memory or None,
         "trained_parameters": cost.trained_parameters or None, "forward_passes": cost.forward_passes or None,
         "device": cost.device or None,
     }  # fmt: skip

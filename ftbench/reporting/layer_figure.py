@@ -46,7 +46,7 @@ def draw_layers(results: Sequence[Result], path: Path) -> None:
             _draw(grid[row][column], result, name)
             if column == 0:
                 grid[row][column].set_ylabel(ROWS[name][0], fontsize=8)
-        grid[0][column].set_title(_title(result), fontsize=9)
+        grid[0][column].set_title(title(result), fontsize=9)
         grid[-1][column].set_xlabel("layer", fontsize=8)
     figure.text(0.01, -0.02, CAPTION, fontsize=7, va="top")
     write(figure, path)
@@ -81,7 +81,8 @@ def _layer(result: Result, number: int) -> dict[str, float]:
     return {name: v if v is not None and math.isfinite(v) else math.nan for name, v in found.items()}
 
 
-def _title(result: Result) -> str:
+def title(result: Result) -> str:
+    """``sst2, 4,000 rows``, and on a second line the verdict."""
     spec, facts = result.spec, result.facts
     verdict = f"recommended: layer {facts['layer']}" if facts["layer"] else f"no layer: {facts['verdict']}"
     rows = f"{facts['rows']['train']:,} rows"

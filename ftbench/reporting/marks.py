@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+#: charts of one kind are drawn for at most so many sets of rows
+MOST = 24
+#: lines in one chart; more could not be told apart
+MOST_LINES = 8
+
 
 @dataclass(frozen=True)
 class Mark:
     """Something drawn. ``tone`` picks colour, shape and dashes; what shares a tone belongs together.
 
     kind:  points at (x, y); a line through them; bars from ``low`` to ``high`` at y (thin ones for what is beside
-           the point); a rule, upright at each x
+           the point); a rule, upright at each x; a band, upright from ``low`` to ``high``
     names: what the pointer shows of each point
     """
 
-    kind: Literal["points", "line", "bars", "thin bars", "rule"]
-    x: tuple[float, ...]
+    kind: Literal["points", "line", "bars", "thin bars", "rule", "band"]
+    x: tuple[float, ...] = ()
     y: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
@@ -28,7 +33,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """One picture. With ``categories`` y is their place, the first one on top; ``log`` is of x."""
+    """One picture. With ``categories`` y is their place, the first one on top; ``log`` is of x.
+
+    hundredths: the axis, x or y, whose numbers are shown a hundred times as large (ROUGE)
+    """
 
     name: str
     title: str
@@ -38,3 +46,4 @@ class Chart:
     categories: tuple[str, ...] = ()
     log: bool = False
     note: str = ""
+    hundredths: Literal["", "x", "y"] = ""

@@ -41,7 +41,7 @@ def notes_for(
             f"{NO_BASELINE}: no finished std arm of the same rows and recipe "
             "(for std++: not exactly one of fewer steps)."
         )
-    notes += _pair_notes(rows) + _tuning_notes(groups)
+    notes += _lead_notes(groups) + _pair_notes(rows) + _tuning_notes(groups)
     lower = sorted({cell.metric for cell in arms if cell.lower_is_better and cell.metric})
     if lower:
         notes.append(f"{', '.join(lower)}: lower is better, so a negative difference favours the method.")
@@ -60,6 +60,23 @@ def notes_for(
         + _failure_notes(records)
     )
     return notes
+
+
+def _lead_notes(groups: list[Group]) -> list[str]:
+    """Systems that summarize no better than the beginning of the document does, and what the extracts are."""
+    references = {cell.reference for group in groups for cell in group.references}
+    if "lead" not in references:
+        return []
+    words = sorted({record.result.facts["lead_words"] for group in groups for cell in group.references
+                    for record in cell.ok if "lead_words" in record.result.facts})  # fmt: skip
+    shown = ", ".join(map(str, words))
+    more = {"lead-3": "lead-3: its first three sentences", "oracle": "oracle: the sentences that the reference would "
+            "choose, a ceiling for copying, not a bar"}  # fmt: skip
+    what = "; ".join(text for name, text in more.items() if name in references)
+    said = [f"lead: the document's first {shown} words, the median of a training summary{f'; {what}' if what else ''}."]
+    below = [f"{described(arm, [])} {arm.method} ({bar.reference})" for group in groups for arm in group.arms
+             if (bar := group.beaten(arm)) and bar.reference.startswith("lead")]  # fmt: skip
+    return said + ([f"Below the beginning of the document: {'; '.join(below)}."] if below else [])
 
 
 def _pair_notes(rows: list[dict[str, Any]]) -> list[str]:

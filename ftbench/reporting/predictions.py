@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ftbench.metrics import ROUGE
 from ftbench.reporting.resample import RESAMPLES, WEIGHTED, resampled
 from ftbench.types import Record
 
@@ -31,7 +32,7 @@ class Kept:
         self.seed = seed
         self.resamples = resamples
         self._labels: dict[str, Array] = {}
-        self._read: dict[Path, tuple[str, Array] | None] = {}
+        self._read: dict[tuple[Path, str], tuple[str, Array] | None] = {}
         self._drawn: dict[tuple[Path, str], Array | None] = {}
 
     def on_resamples(self, records: Sequence[Record], metric: str, selection: str) -> tuple[Array, int] | str:
@@ -40,7 +41,7 @@ class Kept:
             return NOT_LAST
         if metric not in WEIGHTED:
             return NOT_RESAMPLED
-        found = [self._predictions(record) for record in records]
+        found = [self._predictions(record, metric) for record in records]
         if not found or None in found:
             return NOT_KEPT
         examples = {item[0] for item in found if item}
@@ -54,20 +55,22 @@ class Kept:
         kept = [scores for scores in drawn if scores is not None]
         return (np.stack(kept), len(labels)) if len(kept) == len(drawn) else OTHER_SCORE
 
-    def _predictions(self, record: Record) -> tuple[str, Array] | None:
-        """Which examples the run was scored on, and what it said of each."""
-        name = record.folder
+    def _predictions(self, record: Record, metric: str) -> tuple[str, Array] | None:
+        """Which examples the run was scored on, and what it said of each; of ROUGE what it scored on each."""
+        name = record.folder, metric if metric in ROUGE else ""
         if name not in self._read:
-            columns = read_columns(record, ("example", "label", "prediction"))
+            wanted = ("example", metric) if metric in ROUGE else ("example", "label", "prediction")
+            columns = read_columns(record, wanted)
             self._read[name] = None
-            if columns is not None and len(columns["label"]):
-                digest = hashlib.sha256(columns["example"].tobytes() + columns["label"].tobytes()).hexdigest()
-                self._labels[digest] = columns["label"]
-                self._read[name] = digest, columns["prediction"]
+            if columns is not None and len(columns["example"]):
+                labels = columns.get("label", np.zeros(len(columns["example"])))
+                digest = hashlib.sha256(columns["example"].tobytes() + labels.tobytes()).hexdigest()
+                self._labels[digest] = labels
+                self._read[name] = digest, columns[wanted[-1]]
         return self._read[name]
 
     def _draw(self, records: Sequence[Record], metric: str, labels: Array) -> None:
-        predictions = np.stack([found[1] for record in records if (found := self._predictions(record))])
+        predictions = np.stack([found[1] for record in records if (found := self._predictions(record, metric))])
         again = WEIGHTED[metric](np.ones((1, len(labels))), predictions, labels)[:, 0]
         scores = resampled(metric, predictions, labels, np.random.default_rng(self.seed), self.resamples)
         for record, seen, of_run in zip(records, again, scores, strict=True):

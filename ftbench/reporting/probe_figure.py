@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftbench.errors import UsageError
 from ftbench.reporting.pictures import COLOURS, GREY, MARKERS, write
-from ftbench.reporting.probes import PRETRAINED, RANDOM, Probed, group
+from ftbench.reporting.probed import PRETRAINED, RANDOM, Probed, group
 from ftbench.types import Record
 
 if TYPE_CHECKING:

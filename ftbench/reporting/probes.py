@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ftbench.types import Column, Record, RunSpec, Table
+from ftbench.reporting.probed import PRETRAINED, RANDOM, Probed, group, kept, recipe_text, reference
+from ftbench.types import Column, Record, Table
 
-PRETRAINED, RANDOM = "pretrained", "random"
 #: shown beside the probe; all of them are in the JSON and in ``collapse``
 SHOWN = ("effective_rank", "anisotropy", "cka", "ridge_r2")
 LAYERS = 12
@@ -25,108 +23,34 @@ BETWEEN = (
 )
 
 
-@dataclass(frozen=True)
-class Probed:
-    """Probe runs of one encoder's arm on one task: they differ in nothing but the seed."""
+def probe_tables(records: Sequence[Record], tuned: Iterable[Record] = ()) -> dict[str, Table | None]:
+    """``probe``: the top layer; ``layers``: the score of every layer; ``collapse``: every metric of every layer.
 
-    records: tuple[Record, ...]
-
-    @property
-    def spec(self) -> RunSpec:
-        return self.records[0].result.spec
-
-    @cached_property
-    def ok(self) -> tuple[Record, ...]:
-        """The finished runs."""
-        return tuple(record for record in self.records if record.result.status == "ok")
-
-    @property
-    def layers(self) -> int:
-        return max((record.result.facts["layers"] for record in self.ok), default=0)
-
-    @property
-    def metric(self) -> str:
-        return str(self.ok[0].result.facts["headline"]) if self.ok else ""
-
-    @property
-    def encoder(self) -> str:
-        """What the encoder was tuned on, ``random`` or ``pretrained``."""
-        return self.spec.encoder or PRETRAINED
-
-    @property
-    def is_reference(self) -> bool:
-        return not self.spec.parents
-
-    @property
-    def perplexity(self) -> float | None:
-        """Of the texts, where the checkpoint has a language-model head; mean over the runs."""
-        found = [record.result.score("perplexity", split="language") for record in self.ok]
-        values = [value for value in found if value is not None]
-        return statistics.fmean(values) if values else None
-
-    def values(self, metric: str, layer: int, split: str = "validation") -> list[float]:
-        """One number of each run, at a layer from 1."""
-        found = [record.result.score(metric, f"layer {layer}", split) for record in self.ok]
-        return [value for value in found if value is not None]
-
-    def mean(self, metric: str, layer: int, split: str = "validation") -> float | None:
-        """Over the runs; None without any."""
-        values = self.values(metric, layer, split)
-        return statistics.fmean(values) if values else None
-
-
-def group(records: Sequence[Record]) -> list[list[Probed]]:
-    """Probes of the same rows, model and settings together: the random encoder, the pretrained one, then the others."""
-    arms: dict[str, list[Record]] = {}
-    for record in records:
-        spec = record.result.spec
-        arms.setdefault(repr((spec.arm(), spec.method)), []).append(record)
-    sets: dict[tuple[Any, ...], list[Probed]] = {}
-    for runs in arms.values():
-        probed = Probed(tuple(runs))
-        key = (*probed.spec.rows_key()[:-1], probed.spec.pooling, probed.spec.repeats)
-        sets.setdefault(key, []).append(probed)
-    order = {RANDOM: 0, PRETRAINED: 1}
-    return [
-        sorted(found, key=lambda one: (order.get(one.encoder, 2) if one.is_reference else 2, one.encoder.count(">")))
-        for found in sets.values()
-    ]
-
-
-def probe_tables(records: Sequence[Record]) -> dict[str, Table | None]:
-    """``probe``: the top layer; ``layers``: the score of every layer; ``collapse``: every metric of every layer."""
-    sets = group(records)
+    tuned: runs that left the encoders, as far as they are known; see ``probed.group``
+    """
+    sets = group(records, tuned)
     return {"probe": _top(sets), "layers": _by_layer(sets), "collapse": _metrics(sets)}
 
 
-def kept(score: float | None, pretrained: float | None, random: float | None) -> float | None:
-    """(score - random) / (pretrained - random); None where the pretrained encoder leads by nothing."""
-    if score is None or pretrained is None or random is None or pretrained == random:
-        return None
-    return (score - random) / (pretrained - random)
-
-
-def reference(found: Sequence[Probed], name: str) -> Probed | None:
-    """The random or the pretrained encoder of a set."""
-    return next((one for one in found if one.is_reference and one.encoder == name), None)
-
-
-def _names(one: Probed) -> dict[str, Any]:
+def _names(one: Probed, beside: Sequence[Probed]) -> dict[str, Any]:
     return {
         "task": one.spec.task,
         "pooling": one.spec.pooling,
         "encoder": one.encoder,
         "method": None if one.is_reference else one.spec.method,
+        "recipe": recipe_text(one, beside),
         "style": "reference" if one.is_reference else "",
     }
 
 
 def _name_columns(sets: Sequence[Sequence[Probed]]) -> tuple[Column, ...]:
-    poolings = {one.spec.pooling for found in sets for one in found}
-    keys = {"task": "probed", "pooling": "pooling", "encoder": "tuned on", "method": "method"}
-    return tuple(
-        Column(key, label, numeric=False) for key, label in keys.items() if key != "pooling" or len(poolings) > 1
-    )
+    left_out = set()
+    if len({one.spec.pooling for found in sets for one in found}) < 2:
+        left_out.add("pooling")
+    if not any(recipe_text(one, found) for found in sets for one in found):
+        left_out.add("recipe")
+    keys = {"task": "probed", "pooling": "pooling", "encoder": "tuned on", "method": "method", "recipe": "recipe"}
+    return tuple(Column(key, label, numeric=False) for key, label in keys.items() if key not in left_out)
 
 
 def _top(sets: Sequence[Sequence[Probed]]) -> Table | None:
@@ -136,7 +60,12 @@ def _top(sets: Sequence[Sequence[Probed]]) -> Table | None:
         for one in found:
             score, values = _score(one), one.values(one.metric, one.layers)
             control = one.mean(one.metric, one.layers, "control")
-            row = {**_names(one), "metric": one.metric, "n": len(values), "failed": len(one.records) - len(one.ok)}
+            row = {
+                **_names(one, found),
+                "metric": one.metric,
+                "n": len(values),
+                "failed": len(one.records) - len(one.ok),
+            }
             row |= {"score": score, "sd": statistics.stdev(values) if len(values) > 1 else None}
             row |= {"kept": kept(score, ends[PRETRAINED], ends[RANDOM])}
             row |= {"selectivity": None if score is None or control is None else score - control}
@@ -174,7 +103,7 @@ def _by_layer(sets: Sequence[Sequence[Probed]]) -> Table | None:
     step = max(1, -(-deepest // LAYERS))
     shown = [*range(deepest, 0, -step)][::-1]
     rows = [
-        {**_names(one), **{f"layer_{layer}": one.mean(one.metric, layer) for layer in shown}}
+        {**_names(one, found), **{f"layer_{layer}": one.mean(one.metric, layer) for layer in shown}}
         for found in sets
         for one in found
     ]
@@ -185,11 +114,11 @@ def _by_layer(sets: Sequence[Sequence[Probed]]) -> Table | None:
 def _metrics(sets: Sequence[Sequence[Probed]]) -> Table | None:
     """Long: a row for each encoder, layer and metric. For scripts and figures."""
     rows: list[Mapping[str, Any]] = []
-    for one in (one for found in sets for one in found if one.ok):
+    for one, found in ((one, beside) for beside in sets for one in beside if one.ok):
         for layer in range(1, one.layers + 1):
             names = sorted({name for r in one.ok for name in r.result.metrics[f"layer {layer}"].get("collapse", {})})
             rows += [
-                {**_names(one), "layer": layer, "metric": name, "value": one.mean(name, layer, "collapse")}
+                {**_names(one, found), "layer": layer, "metric": name, "value": one.mean(name, layer, "collapse")}
                 for name in names
             ]
     columns = (*_name_columns(sets), Column("layer", "layer"), Column("metric", "metric", numeric=False))
@@ -198,10 +127,10 @@ def _metrics(sets: Sequence[Sequence[Probed]]) -> Table | None:
 
 def between_table(records: Sequence[Record], agreement: Callable[[Sequence[Record]], Any]) -> Table | None:
     """A row for each arm with several seeds; ``agreement``: see ``runs.between``."""
-    arms = [one for found in group(records) for one in found if len(one.ok) > 1]
-    rows = [{**_names(one), **agreement(one.ok)._asdict()} for one in arms]
+    arms = [(found, one) for found in group(records) for one in found if len(one.ok) > 1]
+    rows = [{**_names(one, found), **agreement(one.ok)._asdict()} for found, one in arms]
     columns = (
-        *_name_columns([arms]),
+        *_name_columns([found for found, _ in arms]),
         Column("pairs", "pairs"),
         Column("cka", "CKA"),
         Column("disagreement", "disagree"),

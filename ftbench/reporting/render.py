@@ -14,7 +14,7 @@ from ftbench.lookup import find
 from ftbench.reporting.cells import ROW_AXES, SETTINGS
 from ftbench.reporting.flat import to_csv, to_json
 from ftbench.reporting.latex import to_latex
-from ftbench.reporting.words import DASH, HASHES, cell_text, one_line, people_columns
+from ftbench.reporting.words import DASH, HASHES, cell_text, metric_name, one_line, people_columns
 from ftbench.types import Column, Table
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _layout(table: Table, hidden: Sequence[str], *, between: int, metric: bool, 
     metrics = {row.get("metric") for row in table.rows}
     if not metric and len(metrics) == 1:
         columns = [column for column in columns if column.key != "metric"]
-        title = ": ".join(filter(None, (title, metrics.pop())))
+        title = ": ".join(filter(None, (title, metric_name(metrics.pop() or ""))))
     settings = [column for column in columns if column.key in SETTINGS]
     others = [column for column in columns if column.key not in SETTINGS]
     named = [[cell_text(row, column.key) for column in settings] for row in table.rows]

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ftbench.metrics import ROUGE
+
 Array = np.ndarray[Any, np.dtype[Any]]
 #: (weights (B, examples), predictions (runs, examples), labels (examples,)) -> (runs, B)
 Weighted = Callable[[Array, Array, Array], Array]
@@ -84,6 +86,11 @@ def _mse(weights: Array, predictions: Array, labels: Array) -> Array:
     return np.asarray(((predictions - labels) ** 2) @ weights.T / weights.sum(axis=1))
 
 
+def _mean_of_rows(weights: Array, predictions: Array, labels: Array) -> Array:
+    """Of metrics that are means over examples; predictions: what each example scored."""
+    return np.asarray(predictions @ weights.T / weights.sum(axis=1))
+
+
 def _pearson(weights: Array, predictions: Array, labels: Array) -> Array:
     total = weights.sum(axis=1)
     x, y = predictions - predictions.mean(axis=1, keepdims=True), labels - labels.mean()
@@ -133,4 +140,5 @@ WEIGHTED: dict[str, Weighted] = {
     "mse": _mse,
     "pearson": _pearson,
     "spearman": _spearman,
+    **dict.fromkeys(ROUGE, _mean_of_rows),
 }

@@ -22,14 +22,18 @@ def to_svg(chart: Chart) -> str:
     """One ``<svg>`` element, with a title for those who do not see it."""
     left = _left(chart)
     height = _TOP + _BOTTOM + (_ROW * len(chart.categories) if chart.categories else _PLOT)
-    x, x_ticks = scale([v for m in chart.marks for v in (*m.x, *m.low, *m.high)], left, _WIDTH - _RIGHT, log=chart.log)
+    x, x_ticks = scale(
+        [v for m in chart.marks for v in (*m.x, *m.low, *m.high)], left, _WIDTH - _RIGHT,
+        log=chart.log, unit=100 if chart.hundredths == "x" else 1,
+    )  # fmt: skip
     y: Scale
     y_ticks: Ticks
     if chart.categories:
         y = lambda place: _TOP + _ROW * (place + 0.5)  # noqa: E731
         y_ticks = [(float(i), _cut(name, left)) for i, name in enumerate(chart.categories)]
     else:
-        y, y_ticks = scale([v for mark in chart.marks for v in mark.y], height - _BOTTOM, _TOP)
+        unit = 100 if chart.hundredths == "y" else 1
+        y, y_ticks = scale([v for mark in chart.marks for v in mark.y], height - _BOTTOM, _TOP, unit=unit)
     legend, extra = _legend(chart.marks, left)
     names = chart.categories or tuple(label for _, label in y_ticks)
     parts = [
@@ -46,8 +50,10 @@ def to_svg(chart: Chart) -> str:
     return f'<svg viewBox="0 0 {_WIDTH} {height + extra}" role="img">{title}{"".join(parts)}</svg>'
 
 
-def scale(values: Sequence[float], start: float, end: float, *, log: bool = False) -> tuple[Scale, Ticks]:
-    """From data to pixels ``start`` .. ``end``, with a margin, and the labelled ticks."""
+def scale(
+    values: Sequence[float], start: float, end: float, *, log: bool = False, unit: float = 1
+) -> tuple[Scale, Ticks]:
+    """From data to pixels ``start`` .. ``end``, with a margin, and the ticks, labelled ``unit`` times their value."""
     shown = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
     to = math.log10 if log else float
     low, high = to(min(shown)), to(max(shown))
@@ -58,7 +64,7 @@ def scale(values: Sequence[float], start: float, end: float, *, log: bool = Fals
         return start + (end - start) * (to(value) - low) / (high - low)
 
     ticks = _log_ticks(low, high) if log else _ticks(low, high)
-    return place, [(v, f"{v:g}") for v in ticks]
+    return place, [(v, f"{unit * v:g}") for v in ticks]
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -94,6 +100,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, css: str, dash: str = "") 
     return f'<line class="{css}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"{style}/>'
 
 
+def _rectangle(x: float, width: float, y: float, height: float, css: str) -> str:
+    return f'<rect class="band {css}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+
+
 def _text(x: float, y: float, text: str, anchor: str, full: str = "", css: str = "label") -> str:
     title = f"<title>{escape(full)}</title>" if full and full != text else ""
     return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{title}{escape(text)}</text>'
@@ -105,6 +115,9 @@ def _draw(mark: Mark, x: Scale, y: Scale, bottom: float) -> list[str]:
     if mark.kind == "rule":
         dash = DASHES[mark.tone % TONES] or "4 3"
         return [_hint(_line(x(v), _TOP, x(v), bottom, f"rule {css}", dash), mark.label) for v in mark.x]
+    if mark.kind == "band":
+        ends = [(x(low), x(high)) for low, high in zip(mark.low, mark.high, strict=True)]
+        return [_hint(_rectangle(left, right - left, _TOP, bottom - _TOP, css), mark.label) for left, right in ends]
     if mark.kind == "line":
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(mark.x, mark.y, strict=True))
         dash = DASHES[mark.tone % TONES]
@@ -151,6 +164,8 @@ def _legend(marks: Sequence[Mark], left: float) -> tuple[str, float]:
         y, css = 14 + 18 * row, f"t{mark.tone % TONES}{' faint' if mark.faint else ''}"
         if mark.kind == "points":
             parts.append(_shape(mark.tone, at + 11, y - 4, css, ""))
+        elif mark.kind == "band":
+            parts.append(_rectangle(at, 22, y - 9, 10, css))
         else:
             dash = DASHES[mark.tone % TONES] or ("4 3" if mark.kind == "rule" else "")
             parts.append(_line(at, y - 4, at + 22, y - 4, f"{mark.kind} {css}", dash))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ftbench.reporting.cells import SETTINGS
+from ftbench.metrics import ROUGE
+from ftbench.reporting.cells import RECIPE_AXES, SETTINGS, Cell, varying
 from ftbench.types import Column, Table
 
 Row = Mapping[str, Any]
@@ -38,6 +40,45 @@ def percent(value: float) -> str:
     return f"{value:.0%}"
 
 
+def hundredths(value: float) -> str:
+    """``35.12`` of 0.3512: how the field prints ROUGE."""
+    return f"{100 * value:.2f}"
+
+
+def signed_hundredths(value: float) -> str:
+    """``+0.85`` of 0.0085."""
+    return f"{round(100 * value, 2) + 0.0:+.2f}"
+
+
+def score(metric: str, value: float) -> str:
+    """A score in its metric's own unit: ``0.712``; ROUGE in hundredths."""
+    return hundredths(value) if metric in ROUGE else number(value)
+
+
+def precise(metric: str, value: float, signed: bool = False) -> str:
+    """A score with one digit more than tables have: ``0.7123``."""
+    sign = "+" if signed else ""
+    return f"{100 * value:{sign}.3f}" if metric in ROUGE else f"{value:{sign}.4f}"
+
+
+def short(value: Any) -> str:
+    """A setting: ``5e-05``."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def arm_label(cell: Cell, cells: Sequence[Cell]) -> str:
+    """The method, with the recipe where it varies among ``cells`` (steps only where a method has several)."""
+    each = len({other.method for other in cells}) == len(cells)
+    axes = [key for key in varying(list(cells)) if key in RECIPE_AXES and not (key == "steps" and each)]
+    values = ", ".join(f"{RECIPE_AXES[key]} {short(cell.setting(key))}" for key in axes)
+    return f"{cell.method} ({values})" if values else cell.method
+
+
+def metric_name(metric: str) -> str:
+    """With its unit, where scores are not shown as they are kept: ``rouge1 x 100``."""
+    return f"{metric} x 100" if metric in ROUGE else metric
+
+
 def memory(value: float) -> str:
     """``612 MiB``."""
     return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
@@ -65,6 +106,7 @@ FOLDS: dict[str, Fold] = {
     "improvement": Fold("improvement_low", "improvement_high", number),
     "iqm": Fold("iqm_low", "iqm_high", number),
     "estimate": Fold("estimate_low", "estimate_high", signed),
+    **{name: Fold(f"{name}_low", f"{name}_high", number) for name in (*ROUGE, *(f"mean_{rouge}" for rouge in ROUGE))},
 }
 HUMAN: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(SETTINGS, lambda value: f"{value:g}" if isinstance(value, float) else str(value)),
@@ -74,45 +116,79 @@ HUMAN: dict[str, Callable[[Any], str]] = {
     "memory": memory,
     **dict.fromkeys(("seconds", "to_best", "budget"), lambda value: f"{value:.1f} s"),
     "parameters": lambda value: f"{value / 1e6:.2f}M",
+    "flops": lambda value: f"{value:.3g}",
     "forward": lambda value: f"{value:g}",
     **dict.fromkeys(("within_point", "chosen_share"), percent),
     "nu_bar": bar,
     "drift": lambda value: f"{value:+d}",
     **dict.fromkeys(("nu", "floor", "floor_sd", "cdnv"), lambda value: f"{value:.4g}"),
     **dict.fromkeys(("participation", "effective_rank", "condition"), lambda value: f"{value:.1f}"),
-    "disagreement": lambda value: f"{value:.1%}",
+    **dict.fromkeys(
+        ("disagreement", "repetition", "empty", "novel_1", "novel_2", "copy_rate"), lambda value: f"{value:.1%}"
+    ),
+    "length_ratio": lambda value: f"{value:.2f}",
 }
+#: columns in the unit of the row's metric
+_SCORES = frozenset({
+    "mean", "sd", "rest", "median", "min", "max", "vs_std", "difference", "seeds_difference", "detectable", "best",
+    "worst", "spread", "seed_sd", "score", "sd_draw", "sd_seed", "sd_rest", "in_budget", "before", "published", "ours",
+    "estimate", *(f"best_{k}" for k in (1, 2, 5, 10, 20, 50)),
+})  # fmt: skip
 #: shown to people only where some row has a value
-_OPTIONAL = frozenset({"bad", "aso", "correlation"})
+_OPTIONAL = frozenset({"bad", "aso", "correlation", "flops"})
 
 
 def cell_text(row: Row, key: str, gap: str = " ") -> str:
     """One value as people read it, its interval behind ``gap``: ``+0.012 [-0.003, +0.027]``."""
     value, fold = plain(row.get(key)), FOLDS.get(key)
     if fold and fold.low in row:
-        return _folded(row, value, fold, gap)
+        return _folded(row, key, value, fold, gap)
     if value is None:
         return "all" if key == "train_size" else DASH
     if key in HUMAN:
         return HUMAN[key](value)
-    return number(value) if isinstance(value, float) else str(value)
+    if key == "metric":
+        return metric_name(str(value))
+    return _unit(row, key, number)(value) if isinstance(value, float) else str(value)
 
 
-def _folded(row: Row, value: Any, fold: Fold, gap: str) -> str:
+def _unit(row: Row, key: str, usual: Callable[[float], str]) -> Callable[[float], str]:
+    """How a score is written: as usual, or in hundredths."""
+    if not (key in _SCORES and row.get("metric") in ROUGE) and _metric_of(key) not in ROUGE:
+        return usual
+    return signed_hundredths if usual is signed else hundredths
+
+
+def _metric_of(key: str) -> str:
+    """Of a column that holds one metric of one split: ``rouge1``, ``test_rouge1``."""
+    return key.rpartition("_")[2]
+
+
+def _folded(row: Row, key: str, value: Any, fold: Fold, gap: str) -> str:
     """Without a value the verdict that says why, where it is hidden."""
     if value is None:
         return str(("verdict" in fold.hidden and row.get("verdict")) or DASH)
     low, high = plain(row.get(fold.low)), plain(row.get(fold.high))
-    interval = f"[{DASH}]" if low is None or high is None else f"[{fold.text(low)}, {fold.text(high)}]"
-    return f"{fold.text(value)}{gap}{interval}"
+    text = _unit(row, key, fold.text)
+    interval = f"[{DASH}]" if low is None or high is None else f"[{text(low)}, {text(high)}]"
+    return f"{text(value)}{gap}{interval}"
 
 
 def people_columns(table: Table) -> list[Column]:
-    """Without those that stand in another's cell, and those that no row has."""
+    """Without those that stand in another's cell, and those that no row has; labels of scores name their unit."""
     keys = {column.key for column in table.columns}
     hidden = {name for key, fold in FOLDS.items() if key in keys for name in (fold.low, fold.high, *fold.hidden)}
     empty = {key for key in _OPTIONAL & keys if all(row.get(key) is None for row in table.rows)}
-    return [column for column in table.columns if column.key not in hidden | empty]
+    shown = [column for column in table.columns if column.key not in hidden | empty]
+    return [
+        replace(column, label=f"{column.label} x 100") if _metric_of(column.key) in ROUGE else column
+        for column in shown
+    ]
+
+
+def several(n: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from ftbench.runs.attend import LOST, Attendant
 from ftbench.runs.claim import holder
 from ftbench.runs.manifest import Manifest, path_for, tasks_of
 from ftbench.runs.progress import StudyProgress
+from ftbench.runs.rows import save_rows
 from ftbench.runs.stages import Stage
 from ftbench.runs.store import Store
 from ftbench.runs.work import Bench, Options
-from ftbench.types import Data, Record, RunSpec
+from ftbench.types import Data, Record, RunSpec, Search
 from ftbench.types.run import CHECKPOINT
 
 POLL_SECONDS = 1.0
@@ -35,6 +36,7 @@ class Grid:
     """The inputs of a study's runs by fingerprint, and the store they go to.
 
     parents: finished runs, of this or another store, that runs of the study start from
+    answers: what is written down of the records in the end, such as what a search has chosen
     """
 
     store: Store
@@ -44,6 +46,7 @@ class Grid:
     options: Options
     records: list[Record] = field(default_factory=list)
     parents: Sequence[Record] = ()
+    answers: Callable[[Store, Sequence[Record]], list[Search]] = lambda store, records: []
     _fresh: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
     _planned: dict[str, RunSpec] = field(default_factory=dict)
@@ -95,31 +98,38 @@ class Grid:
         self._run_stage(missing)
 
     def _run_stage(self, specs: Sequence[RunSpec]) -> None:
-        self._write_plan(specs)
+        plan = self.write_plan(specs, for_workers=self.options.setup.engine != engines.HERE)
         done: dict[str, Record] = {}
         try:
             if self.options.setup.engine == engines.HERE:
                 self._run_here(specs, done)
             else:
-                self._run_elsewhere(specs, done)
+                self._run_elsewhere(specs, plan, done)
         finally:  # also when interrupted, so that it can be said how many there are
             self.records += [done[spec.id] for spec in specs if spec.id in done]
 
-    def _write_plan(self, specs: Sequence[RunSpec]) -> None:
-        """The plan file: for workers, and for ``ftbench status``."""
+    def write_plan(self, specs: Sequence[RunSpec], *, for_workers: bool) -> Manifest:
+        """The plan file with these runs and those of earlier stages, for ``ftbench status``; and for workers, the rows.
+
+        Raises StoreError, and UsageError for a task that workers cannot have.
+        """
         self._planned |= {spec.id: spec for spec in specs}
         if self._plan is None:
             self._plan = path_for(self.store.root, specs)
             Manifest.cancel_file(self._plan).unlink(missing_ok=True)
-        Manifest(
+        plan = Manifest(
             path=self._plan,
             runs=list(self._planned.values()),
-            tasks=tasks_of(self.data.values(), strict=self.options.setup.engine != engines.HERE),
+            tasks=tasks_of(self.data.values(), strict=for_workers),
             models=self.models,
             parents={record.result.spec.id: record.folder for record in self.parents},
             options=self.options.to_json(),
             command=["ftbench", *sys.argv[1:]],
-        ).write()
+        )
+        plan.write()
+        for key in {spec.data for spec in specs if for_workers}:
+            save_rows(self.data[key], plan.rows_folder(self.options.cache))
+        return plan
 
     def _run_here(self, specs: Sequence[RunSpec], done: dict[str, Record]) -> None:
         """One after the other in this process."""
@@ -135,7 +145,7 @@ class Grid:
                 self._stop_if_asked()
                 time.sleep(POLL_SECONDS)
 
-    def _run_elsewhere(self, specs: Sequence[RunSpec], done: dict[str, Record]) -> None:
+    def _run_elsewhere(self, specs: Sequence[RunSpec], plan: Manifest, done: dict[str, Record]) -> None:
         """At an engine, several at a time."""
         left: dict[str, RunSpec] = {}
         again: set[str] = set()
@@ -151,9 +161,8 @@ class Grid:
         if not left:
             return
         self._engine = self._engine or engines.make(replace(self.options.setup, threads=self.options.threads))
-        assert self._plan is not None
         attendant = Attendant(
-            self._engine, self._plan, self.store, self.progress, self.options.retries, self._is_asked_to_stop, again
+            self._engine, plan.path, self.store, self.progress, self.options.retries, self._is_asked_to_stop, again
         )
         for record, by_another in attendant.results(left):
             self._fresh.add(record.result.spec.id)

@@ -19,6 +19,7 @@ from typing import Any
 from ftbench.errors import StoreError, UsageError, explain
 from ftbench.models.locate import Checkpoint
 from ftbench.runs.files import to_json, write_atomic
+from ftbench.runs.store import Store
 from ftbench.tasks.portable import task_to_json
 from ftbench.types import Data, RunSpec
 
@@ -54,6 +55,10 @@ class Manifest:
         """Where logs go; not made yet."""
         return self.path.with_suffix("")
 
+    def rows_folder(self, cache: Path | None) -> Path:
+        """Where workers find the rows, see ``runs.rows``."""
+        return cache or self.folder
+
     @staticmethod
     def cancel_file(path: Path) -> Path:
         """The file that asks all who work on the plan at ``path`` to stop."""
@@ -61,6 +66,7 @@ class Manifest:
 
     def write(self) -> None:
         """Writes the file where it differs. Raises StoreError."""
+        store = Store(self.root)
         packed = to_json({
             "schema": SCHEMA,
             "command": list(self.command),
@@ -68,7 +74,7 @@ class Manifest:
             "tasks": dict(self.tasks),
             "models": {name: _checkpoint_to_json(model) for name, model in self.models.items()},
             "parents": {name: str(folder.absolute()) for name, folder in self.parents.items()},
-            "runs": [_short(spec) for spec in self.runs],
+            "runs": [{"id": spec.id, "folder": _relative(store, spec), "spec": _short(spec)} for spec in self.runs],
         }, indent=None)  # fmt: skip
         try:
             if self.path.is_file() and self.path.read_bytes() == packed:
@@ -87,7 +93,7 @@ class Manifest:
                 raise ValueError(f"schema {raw['schema']}, this ftbench reads {SCHEMA}")
             return cls(
                 path=path,
-                runs=[RunSpec.from_json(each) for each in raw["runs"]],
+                runs=[RunSpec.from_json(each["spec"]) for each in raw["runs"]],
                 tasks=raw["tasks"],
                 models={name: _checkpoint_from_json(each) for name, each in raw["models"].items()},
                 parents={name: Path(folder) for name, folder in raw["parents"].items()},
@@ -121,11 +127,18 @@ def manifests(root: Path) -> list[Path]:
     return sorted((root / FOLDER).glob("*.json"), key=lambda path: (-path.stat().st_mtime, path.name))
 
 
+def _relative(store: Store, spec: RunSpec) -> str:
+    return store.folder(spec).relative_to(store.root).as_posix()
+
+
 def _short(spec: RunSpec) -> dict[str, Any]:
     """Without the fields that have the value they were introduced with."""
-    full = spec.to_json()
+    full = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
     introduced = {f.name: f.metadata["introduced"] for f in dataclasses.fields(spec) if "introduced" in f.metadata}
-    return {name: v for name, v in full.items() if name not in introduced or getattr(spec, name) != introduced[name]}
+    kept = {name: value for name, value in full.items() if name not in introduced or value != introduced[name]}
+    if "methods" in kept:
+        kept["methods"] = [dataclasses.asdict(method) for method in spec.methods]
+    return kept
 
 
 def _checkpoint_to_json(model: Checkpoint) -> dict[str, Any]:

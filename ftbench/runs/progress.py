@@ -37,3 +37,22 @@ class Silent:
     def step(self, done: int, total: int, loss: float | None) -> None: ...
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+
+class Unshown(Silent):
+    """A study that nobody watches."""
+
+    def planned(self, total: int) -> None:
+        """Nothing."""
+
+    def started(self, spec: RunSpec) -> None:
+        """Nothing."""
+
+    def finished(self, record: Record, *, skipped: bool) -> None:
+        """Nothing."""
+
+    def waiting(self, who: str) -> None:
+        """Nothing."""
+
+    def working(self, runs: Mapping[str, tuple[RunSpec, State]]) -> None:
+        """Nothing."""

@@ -57,13 +57,27 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._listed: dict[Path, tuple[int, dict[str, str]]] = {}
 
     def folder(self, spec: RunSpec) -> Path:
         """Where the run lives. An id that is there under another name is found too."""
         task = self.root / slug(spec.task)
-        known = sorted(task.glob(f"*-{spec.id}"))
         arm = spec.kind if spec.kind in ("reference", "variability") else spec.method
-        return known[0] if known else task / f"{slug(arm)}-seed{spec.seed}-{spec.id}"
+        usual = f"{slug(arm)}-seed{spec.seed}-{spec.id}"
+        known = None if (task / usual).is_dir() else self._names(task).get(spec.id)
+        return task / (known or usual)
+
+    def _names(self, task: Path) -> dict[str, str]:
+        """Run folders of a task by the id at their end; listed anew when one was added, so that many runs are cheap."""
+        try:
+            changed = task.stat().st_mtime_ns
+        except OSError:
+            return {}
+        at, names = self._listed.get(task, (0, {}))
+        if at != changed:
+            names = {name.rpartition("-")[2]: name for name in sorted(os.listdir(task), reverse=True)}
+            self._listed[task] = changed, names
+        return names
 
     def find(self, spec: RunSpec) -> Record | None:
         """The finished run, or None. A damaged result is set aside, so that the run is done again.

@@ -19,7 +19,7 @@ from ftbench.runs.files import write_atomic
 from ftbench.runs.progress import Progress
 from ftbench.runs.store import Store
 from ftbench.types import Data, Record, Result, RunSpec
-from ftbench.types.run import CHECKPOINT
+from ftbench.types.run import CHECKPOINT, TUNED
 
 log = logging.getLogger(__name__)
 #: what each kind of run does; as paths, so that none loads torch before it is needed
@@ -210,7 +210,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def smaller_micro_batch(spec: RunSpec, used: int | None, error: Exception) -> int | None:
     """Half of the rows that were too many at once; None where that is not what is wrong or one row is too many."""
     size = used or spec.micro_batch or spec.batch_size
-    return size // 2 if spec.kind == "finetune" and size > 1 and is_out_of_memory(error) else None
+    return size // 2 if spec.kind in TUNED and size > 1 and is_out_of_memory(error) else None
 
 
 def explain_failure(spec: RunSpec, error: Exception, used: int | None = None) -> str:

@@ -23,6 +23,7 @@ from ftbench.errors import FtbenchError, Interrupted, StoreError, UsageError
 from ftbench.models.locate import Checkpoint, fingerprint
 from ftbench.runs.manifest import Manifest
 from ftbench.runs.progress import Silent
+from ftbench.runs.rows import load_rows
 from ftbench.runs.signals import stop_on_signals
 from ftbench.runs.store import Store
 from ftbench.runs.work import Bench, Options
@@ -38,13 +39,13 @@ class Inputs(Mapping[str, Data]):
 
     KEPT = 4
 
-    def __init__(self, tasks: Mapping[str, Any]) -> None:
-        self.tasks = tasks
+    def __init__(self, tasks: Mapping[str, Any], kept: Path) -> None:
+        self.tasks, self.kept = tasks, kept
         self._loaded: dict[str, Data] = {}
 
     def __getitem__(self, key: str) -> Data:
         if key not in self._loaded:
-            data = load(task_from_json(self.tasks[key]))
+            data = load_rows(self.kept, key) or load(task_from_json(self.tasks[key]))
             if data.fingerprint != key:
                 raise UsageError(f"the rows of task '{data.task.name}' are others than when the study was planned")
             while len(self._loaded) >= self.KEPT:
@@ -65,14 +66,19 @@ class Worker:
     def __init__(self, path: Path, progress: Any, should_stop: Callable[[], bool]) -> None:
         self.path, self.progress, self.should_stop = path, progress, should_stop
         self._checked: set[str] = set()
+        self._inputs: dict[Path | None, Inputs] = {}
         self._read()
 
     def _read(self) -> None:
+        self._read_at = self.path.stat().st_mtime_ns
         self.plan = Manifest.read(self.path)
         self.specs = {spec.id: spec for spec in self.plan.runs}
         self.store = Store(self.plan.root)
         options = Options.from_json(self.plan.options, self.should_stop)
-        inputs = Inputs(self.plan.tasks)
+        if options.cache not in self._inputs:
+            self._inputs[options.cache] = Inputs(self.plan.tasks, self.plan.rows_folder(options.cache))
+        inputs = self._inputs[options.cache]
+        inputs.tasks = self.plan.tasks
         self.bench = Bench(self.store, inputs, self.plan.models, self.progress, options, self._folder)
 
     def _folder(self, identity: str) -> Path:
@@ -81,11 +87,13 @@ class Worker:
 
     def do(self, identity: str, *, again: bool = False) -> Record | None:
         """Does one run, or finds it done; None while another process has it. Raises what ``Bench.do`` raises."""
-        if identity not in self.specs:
+        if self.path.stat().st_mtime_ns != self._read_at:
             self._read()  # a later stage was planned since
         spec = self.specs.get(identity)
         if spec is None:
             raise UsageError(f"{self.path.name} has no run '{identity}'")
+        if self.should_stop():
+            raise Interrupted("stopped before the next run")
         claim = self.store.claim(spec)
         if claim is None:
             return None

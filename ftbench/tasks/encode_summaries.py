@@ -68,12 +68,12 @@ def _rows(task: Task, table: DataFrame, where: str, notes: list[str]) -> Rows:
 
 def _references(task: Task, table: DataFrame, where: str) -> Iterator[tuple[str, ...]]:
     """The reference summaries of each row without empty ones, the one to train on first."""
-    own = _texts(table[task.target], task.target, where)
+    own = summary_cells(table[task.target], task.target, where)
     column = task.source.layout.references if isinstance(task.source, Download) else ""
     if column not in table.columns:
         yield from own
         return
-    for first, every in zip(own, _texts(table[column], column, where), strict=True):
+    for first, every in zip(own, summary_cells(table[column], column, where), strict=True):
         others = list(every)
         for text in first:
             if text in others:
@@ -85,7 +85,7 @@ def _joined(column: Series[Any], name: str, where: str) -> tuple[str, ...]:
     return text_cells(column.map(lambda cell: " ".join(map(str, cell)) if _is_list(cell) else cell), name, where)
 
 
-def _texts(column: Series[Any], name: str, where: str) -> Iterator[tuple[str, ...]]:
+def summary_cells(column: Series[Any], name: str, where: str) -> Iterator[tuple[str, ...]]:
     """The texts of each cell, whether it holds one or a list of them, without empty ones."""
     import pandas
 

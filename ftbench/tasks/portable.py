@@ -14,34 +14,32 @@ from ftbench.types.task import Download, Files, Hub, Layout, Packaged, Part, Tas
 #: the dataclasses that a task is made of, but for packaged corpora, which have code: those are found by their name
 PARTS = {part.__name__: part for part in (Task, Files, Hub, Download, Layout, Part)}
 PLACES = (Files, Download)
+ALONE = "do its runs in one process, without --jobs"
 
 
 def task_to_json(task: Task) -> dict[str, Any]:
     """``task`` as JSON can hold it; paths become absolute. Raises UsageError for a packaged task that is not ours."""
-    if isinstance(task.source, Part) and isinstance(task.source.of, Packaged):
-        return {**task_to_json(dataclasses.replace(task, source=task.source.of)), "part": task.source.which}
-    if isinstance(task.source, Packaged):
-        if TASKS.get(task.name) != task:
-            raise UsageError(f"task '{task.name}' is code of its own: only one process can run it, so leave out --jobs")
-        return {"declared": task.name}
     packed: dict[str, Any] = _pack(task)
     return packed
 
 
 def task_from_json(packed: Mapping[str, Any]) -> Task:
-    """The task of ``task_to_json``. Raises KeyError or TypeError for what is none."""
-    task = TASKS[packed["declared"]] if "declared" in packed else _unpack(packed)
+    """The task of ``task_to_json``. Raises KeyError, TypeError or UsageError for what is none."""
+    task = _unpack(packed)
     if not isinstance(task, Task):
         raise TypeError("not a task")
-    if "part" in packed:
-        return dataclasses.replace(task, source=Part(task.source, packed["part"]))  # type: ignore[arg-type]
     return task
 
 
 def _pack(value: Any) -> Any:
+    if isinstance(value, Packaged):
+        owner = next((task.name for task in TASKS.values() if task.source == value), None)
+        if owner is None:
+            raise UsageError(f"the texts of package '{value.distribution}' are read by code of their own: {ALONE}")
+        return {"packaged": owner}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if type(value).__name__ not in PARTS:
-            raise UsageError(f"a {type(value).__name__} cannot be handed to another process: leave out --jobs")
+            raise UsageError(f"a {type(value).__name__} cannot be handed to another process: {ALONE}")
         fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
         if isinstance(value, PLACES):
             fields["path"] = str(Path(value.path).expanduser().absolute())
@@ -55,6 +53,8 @@ def _pack(value: Any) -> Any:
 
 def _unpack(value: Any) -> Any:
     if isinstance(value, Mapping):
+        if "packaged" in value:
+            return TASKS[value["packaged"]].source
         if "map" in value:
             return {key: _unpack(each) for key, each in value["map"]}
         fields = {name: _unpack(each) for name, each in value.items() if name != "is"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -87,6 +88,15 @@ class Meter:
             peak, of = _peak_resident(), "process"
         self.cost.peak_memory = max(self.cost.peak_memory, peak)
         self.cost.memory_of = of
+
+
+def together(costs: Sequence[Cost]) -> Cost:
+    """What processes that share a run took, the first of them first: CPU time, passes and tokens of all, the memory of
+    the largest, the clock of the first."""
+    sums = ("process_seconds", "forward_passes", "backward_passes", "tokens", "flops")
+    added = {name: sum(getattr(cost, name) for cost in costs) for name in sums}
+    peak = max(cost.peak_memory for cost in costs)
+    return dataclasses.replace(costs[0], **added, peak_memory=peak, processes=len(costs))
 
 
 def _peak_resident() -> int:

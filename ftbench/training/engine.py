@@ -26,10 +26,13 @@
 Weights are float32, autocast decides what a pass computes in. Losses are means over the whole batch,
 however it is cut into micro-batches. Because every micro-batch seeds its own random numbers, a method's
 draws cannot shift later dropout masks, runs are paired across methods, and a resumed run is the same run.
+
+Several processes take the micro-batches of a step in turns, see ``distributed.py``; all else happens in each of them.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +48,7 @@ from ftbench.models.backbone import Backbone
 from ftbench.training.batches import Tokens, plan, share
 from ftbench.training.checkpoint import State
 from ftbench.training.cost import Meter
+from ftbench.training.distributed import ALONE, Gradients, Group
 from ftbench.training.flops import Flops
 from ftbench.training.log import Window
 from ftbench.training.optim import lr_at, mix, trained
@@ -55,6 +59,8 @@ from ftbench.types import RunSpec
 
 LOG_RECORDS = 100
 DIAGNOSES = 5
+#: a micro-batch's share of each term's mean, and the methods' notes; all ()
+Logged = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 class Diverged(Exception):
@@ -67,6 +73,7 @@ class Training:
 
     labels: (n,) training targets, perturbed; index: (n,) row numbers in the task's split.
     ``state`` says how far it is; ``window`` holds what was logged since the last record. ``prefix``: see there.
+    ``group``: the processes that share the work.
     """
 
     spec: RunSpec
@@ -80,6 +87,7 @@ class Training:
     meter: Meter
     state: State = field(default_factory=State)
     prefix: Prefix | None = None
+    group: Group = ALONE
 
     def __post_init__(self) -> None:
         if self.spec.passes == "joined" and not all(method.can_join for method in self.methods):
@@ -92,6 +100,7 @@ class Training:
         if self.state.scaler:
             self.scaler.load_state_dict(self.state.scaler)
         self.states = any(method.wants_states for method in self.methods)
+        self.sum = Gradients(self.group, self.parameters)
         self.gradients = next((m.gradients for m in self.methods if m.owns_gradients), None)
         self.backward = next((m.backward for m in self.methods if m.owns_backward), None)
         self._epoch = -1
@@ -120,6 +129,7 @@ def train(run: Training, watch: Callable[[Training], None]) -> None:
     every = max(1, run.spec.steps // LOG_RECORDS)
     run.backbone.model.train()
     run.meter.start()
+    _prove_prefix(run)
     while not run.finished:
         run.window.add(optimizer_step(run, run.state.step))
         run.state.step += 1
@@ -129,6 +139,16 @@ def train(run: Training, watch: Callable[[Training], None]) -> None:
                 raise Diverged(f"the loss is {record['loss']} at step {run.state.step} of {run.spec.steps}")
         watch(run)
     run.meter.stop()
+
+
+def _prove_prefix(run: Training) -> None:
+    """Once, on the first micro-batch: whether the prefix cache may be used, see ``Prefix.proven``."""
+    if run.prefix and not run.finished:
+        first = share(run.batch_at(run.state.step), run.state.micro_batch or run.spec.micro_batch)[0]
+        batch = make_batch(run, run.state.step, 0, first)
+        for method in run.methods:
+            method.begin(batch)
+        run.prefix = run.prefix.proven(batch)
 
 
 def optimizer_step(run: Training, step: int) -> dict[str, Tensor]:
@@ -160,17 +180,33 @@ def optimizer_step(run: Training, step: int) -> dict[str, Tensor]:
 
 def accumulate(run: Training, step: int) -> dict[str, Tensor]:
     """Adds the gradient of the whole batch of a step to ``.grad``, in micro-batches; returns what to log."""
-    positions = run.batch_at(step)
+    positions, group = run.batch_at(step), run.group
+    parts = share(positions, run.state.micro_batch or run.spec.micro_batch)
     logged: dict[str, Tensor] = {}
-    for micro, part in enumerate(share(positions, run.state.micro_batch or run.spec.micro_batch)):
-        values, notes = micro_step(run, step, micro, part, len(part) / len(positions))
-        logged |= {name: logged[name] + value if name in logged else value for name, value in values.items()} | notes
+    run.sum.start()
+    for first in range(0, len(parts), group.size):
+        turn = functools.partial(_turn, run, step, first + group.rank, parts, len(positions))
+        for values, notes in filter(None, group.each(turn)):
+            logged |= {
+                name: logged[name] + value if name in logged else value for name, value in values.items()
+            } | notes
+        run.sum.add()
+    run.sum.finish()
     return logged
 
 
-def micro_step(
-    run: Training, step: int, micro: int, part: Any, fraction: float
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _turn(run: Training, step: int, micro: int, parts: Sequence[Any], rows: int) -> Logged | None:
+    """This process's micro-batch of a round, where one is left. What is logged is on the CPU where others read it."""
+    if micro >= len(parts):
+        return None
+    logged = micro_step(run, step, micro, parts[micro], len(parts[micro]) / rows)
+    if run.group.size == 1:
+        return logged
+    values, notes = ({name: value.detach().cpu() for name, value in some.items()} for some in logged)
+    return values, notes
+
+
+def micro_step(run: Training, step: int, micro: int, part: Any, fraction: float) -> Logged:
     """Forward, terms and backward of one micro-batch, ``fraction`` being its share of the batch's rows.
 
     Returns its share of each term's mean, and the methods' notes.
@@ -179,7 +215,6 @@ def micro_step(
     batch = make_batch(run, step, micro, part)
     for method in run.methods:
         method.begin(batch)
-    run.prefix = run.prefix and run.prefix.proven(batch)
     seed = mix(spec.seed, step, micro, "dropout")
     passes = Passes(run.backbone, batch, seed, states=run.states, prefix=run.prefix)
     batch.run = passes.view

@@ -25,6 +25,7 @@ from ftbench.models.pooling import mean
 from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter
 from ftbench.training.evaluate import over_rows, score, score_split
+from ftbench.training.floors import floors
 from ftbench.training.run import Outcome, Place, apply_perturbations, constant_predictions
 from ftbench.training.watch import Control
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
@@ -36,7 +37,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: Control) -> Outcome:
-    """Scores the references on every scored split of ``spec``: ``metrics[reference][split]``."""
+    """Scores the references on every scored split of ``spec``: ``metrics[reference][split]``.
+
+    Those of summarization are ``training.floors``.
+    """
+    if data.task.kind == "summarization":
+        return floors(spec, data, place)
     data = apply_perturbations(spec, data)
     regression = data.task.kind == "regression"
     tokenizer = models.load_tokenizer(source)

@@ -18,7 +18,8 @@ from ftbench.models.modes import holding
 from ftbench.tasks.perturb import perturb
 from ftbench.training import checkpoint
 from ftbench.training.batches import Tokens, tokenize
-from ftbench.training.cost import Meter
+from ftbench.training.cost import Meter, together
+from ftbench.training.distributed import ALONE, Group, require_equal
 from ftbench.training.engine import Diverged, Training, train
 from ftbench.training.evaluate import decide, probabilities, score
 from ftbench.training.flops import Flops
@@ -35,6 +36,7 @@ class Place:
     """Where a run works: its folder in the store, the device, and the cache of tokenised rows and whatever runs share.
     prefix: auto, on or off; whether what frozen layers give is part of that, see ``training.prefix``.
     micro_batch: rows in memory at once, where those that the spec asks for were too many; a checkpoint says it, too.
+    group: the processes that do the run together, see ``training.distributed``.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Place:
     cache: Path | None = None
     prefix: str = "auto"
     micro_batch: int | None = None
+    group: Group = ALONE
 
 
 @dataclass
@@ -66,7 +69,8 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
     meter.reset_peak()
     tokenizer = models.load_tokenizer(source)
     tokens = tokenize_splits(spec, data, source, tokenizer, place)
-    training = _prepare(spec, data, source, tokenizer, tokens["train"], place, meter)
+    training = place.group.together(lambda: _prepare(spec, data, source, tokenizer, tokens["train"], place, meter))
+    require_equal(place.group, training.state.step, training.parameters)
     splits = {name: Split(tokens[name], rows) for name, rows in data.splits.items() if name != "train"}
     watch = Watch(place.folder, splits, data.task.metrics, control, training)
     try:
@@ -74,10 +78,11 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
     except Diverged as error:
         meter.stop()
         result = Result(spec=spec, status="diverged", facts=_facts(training, data, tokens), error=str(error))
-        return Outcome(result, meter.cost, training.state.history)
+        return Outcome(result, _taken(training), training.state.history)
     meter.record_peak()
     scores = finish(training, watch)
-    return _outcome(training, watch, data, tokens, scores, memorised(training, clean))
+    noise = place.group.first(lambda: memorised(training, clean))
+    return _outcome(training, watch, data, tokens, scores, noise)
 
 
 def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]]:
@@ -150,12 +155,13 @@ def _prepare(
     state = checkpoint.load(place.folder, network.model, optimizer, methods)
     state = state or checkpoint.State(micro_batch=place.micro_batch)
     place.micro_batch = state.micro_batch
-    if state.step:
+    if state.step and place.group.rank == 0:  # what was counted is of all processes: it goes on in one of them
         here = {"device": meter.cost.device, "threads": meter.cost.threads}
         meter.cost.__dict__.update(state.cost, **here, interruptions=state.cost["interruptions"] + 1)
     meter.cost.trained_parameters = sum(p.numel() for p in trained(optimizer, network.model))
+    labels, index = train_rows.labels, train_rows.index
     return Training(
-        spec, network, methods, tokens, train_rows.labels, train_rows.index, regression, optimizer, meter, state, prefix
+        spec, network, methods, tokens, labels, index, regression, optimizer, meter, state, prefix, place.group
     )
 
 
@@ -183,7 +189,12 @@ def _outcome(
     if not training.regression:
         predictions["probabilities"] = probabilities(logits).astype(np.float32)
     result = Result(spec=training.spec, status="ok", metrics=metrics, facts=facts)
-    return Outcome(result, training.meter.cost, state.history, predictions, training.backbone)
+    return Outcome(result, _taken(training), state.history, predictions, training.backbone)
+
+
+def _taken(run: Training) -> Cost:
+    """What the run took, in all its processes."""
+    return together(run.group.each(lambda: run.meter.cost))
 
 
 def _facts(training: Training, data: Data, tokens: dict[str, Tokens]) -> dict[str, Any]:

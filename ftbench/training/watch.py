@@ -15,11 +15,14 @@ from ftbench.errors import Interrupted
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.training import checkpoint
 from ftbench.training.batches import Tokens
+from ftbench.training.cost import together
+from ftbench.training.distributed import require_equal
 from ftbench.training.engine import Diverged, Training, evaluation_steps
 from ftbench.training.evaluate import decide, predict, probabilities, score_split
 from ftbench.types import Rows
 
 SAVE_SECONDS = 60.0
+Array = np.ndarray[Any, Any]
 
 
 class Progress(Protocol):
@@ -68,7 +71,7 @@ class Watch:
         self.folder, self.splits, self.metrics, self.control = folder, splits, metrics, control
         self.chosen_on = "selection" if "selection" in splits else "validation"
         self.due = set(evaluation_steps(run.spec.steps, run.per_epoch, run.spec.evaluations))
-        self.logits: np.ndarray[Any, Any] | None = None
+        self.logits: Array | None = None
         self._saved_at = time.monotonic()
         self._saved_step = run.state.step
 
@@ -78,15 +81,19 @@ class Watch:
         if state.step in self.due:
             with run.meter.pause():
                 self.evaluate(run)
-        if control.should_stop() and not run.finished:
+        if run.finished:
+            return
+        asked = run.group.each(lambda: (control.should_stop(), self._save_is_due(state.step)))
+        if any(stop for stop, _ in asked):
             self.save(run)
             raise Interrupted(f"stopped after step {state.step} of {total}; run the same command to continue")
-        if not run.finished and self._save_is_due(state.step):
+        if asked[0][1]:
             with run.meter.pause():
                 self.save(run)
 
     def evaluate(self, run: Training) -> None:
         """Scores every split with the present weights; keeps the best by the headline metric. Raises Diverged."""
+        require_equal(run.group, run.state.step, run.parameters)
         scores = self.score(run)
         self._keep_best(run, scores)
         headline = self.metrics[0]
@@ -98,8 +105,14 @@ class Watch:
                 run.state.stopped = True
 
     def score(self, run: Training) -> dict[str, dict[str, float]]:
-        """Every split with the present weights: ``[split][metric]``. Raises Diverged."""
+        """Every split with the present weights: ``[split][metric]``; the first process does it. Raises Diverged."""
+        scores, self.logits = run.group.first(lambda: self._score(run))
+        return scores
+
+    def _score(self, run: Training) -> tuple[dict[str, dict[str, float]], Array | None]:
+        """The scores, and the logits of the validation rows."""
         scores: dict[str, dict[str, float]] = {}
+        validation = self.logits
         for name, split in self.splits.items():
             logits = predict(run.backbone, split.tokens, run.spec.precision)
             if not np.isfinite(logits).all():  # the weights broke after the last loss that was looked at
@@ -107,8 +120,8 @@ class Watch:
             chances = None if run.regression else probabilities(logits)
             scores |= score_split(name, split.rows, decide(logits, regression=run.regression), self.metrics, chances)
             if name == "validation":
-                self.logits = logits
-        return scores
+                validation = logits
+        return scores, validation
 
     def _keep_best(self, run: Training, scores: dict[str, dict[str, float]]) -> None:
         """The earliest of equals, chosen on the slice of train where there is one."""
@@ -120,14 +133,14 @@ class Watch:
             run.state.best = {"step": run.state.step, "scores": scores}
 
     def save(self, run: Training) -> None:
-        """Writes a checkpoint that continues exactly here."""
+        """Writes a checkpoint that continues exactly here; the first process does it."""
         run.meter.stop()
         run.meter.record_peak()
         state = run.state
         state.sums = run.window.to_json()
         state.scaler = run.scaler.state_dict()
-        state.cost = dataclasses.asdict(run.meter.cost)
-        checkpoint.save(self.folder, state, run.backbone.model, run.optimizer, run.methods)
+        state.cost = dataclasses.asdict(together(run.group.each(lambda: run.meter.cost)))
+        run.group.first(lambda: checkpoint.save(self.folder, state, run.backbone.model, run.optimizer, run.methods))
         self._saved_at, self._saved_step = time.monotonic(), state.step
 
     def _save_is_due(self, step: int) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,7 +140,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         _check(self)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hex digits that identify the numbers."""
         return hashlib.sha256(_canonical(self.hashed()).encode()).hexdigest()[:12]
@@ -292,8 +293,9 @@ class Result:
 @dataclass(kw_only=True)
 class Cost:
     """What a run took, summed over its interruptions. Seconds are of training only: no loading, no
-    evaluation, no diagnostics. ``process_seconds`` is CPU time of all threads; memory is in bytes. ``flops`` of the
-    same stretch, see ``training.flops``; 0 in runs of before it was counted."""
+    evaluation, no diagnostics. ``process_seconds`` is CPU time of all threads of all ``processes`` that shared the run;
+    memory is in bytes, that of the largest process. ``flops`` of the same stretch, see ``training.flops``; 0 in runs of
+    before it was counted."""
 
     process_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -309,11 +311,12 @@ class Cost:
     device: str = ""
     threads: int = 0
     interruptions: int = 0
+    processes: int = 1
 
     @property
     def training_seconds(self) -> float:
-        """What costs are compared by: CPU time on the CPU, wall time where a GPU does the work."""
-        return self.wall_seconds if self.device.startswith("cuda") else self.process_seconds
+        """What costs are compared by: CPU time on the CPU, wall time of each GPU where those do the work."""
+        return self.wall_seconds * self.processes if self.device.startswith("cuda") else self.process_seconds
 
 
 @dataclass(frozen=True)

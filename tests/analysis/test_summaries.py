@@ -20,11 +20,11 @@ def scores() -> Scores:
 
 
 def test_means_are_those_of_the_rows(scores: Scores) -> None:
-    for name in (*ROUGE, *(f"{name}_mean" for name in ROUGE)):
+    for name in (*ROUGE, *(f"mean_{name}" for name in ROUGE)):
         low, high = scores.intervals[name]
         assert len(scores.rows[name]) == 3 and low <= scores.means[name] <= high
         assert scores.means[name] == pytest.approx(scores.rows[name].mean())
-    assert scores.means["rouge1_mean"] < scores.means["rouge1"]
+    assert scores.means["mean_rouge1"] < scores.means["rouge1"]
     assert scores.means["empty"] == pytest.approx(1 / 3)
     assert set(scores.means) - set(scores.intervals) == {
         "length_ratio", "repetition", "empty", "novel_1", "novel_2", "copy_rate",

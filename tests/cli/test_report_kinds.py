@@ -92,7 +92,8 @@ def test_kinds_are_asked_for_by_name_and_filter(mixed: Report) -> None:
     assert [row["encoder"] for row in rows] == ["random", "pretrained", "rte"]
     assert "Collapse metrics" in mixed("--table", "collapse").out
     only = mixed("--where", "task=trec").out
-    assert "What is left" in only and "Validation scores" not in only and "Tried" not in only and "In short" not in only
+    assert "What is left" in only and "Validation scores" not in only and "Tried" not in only
+    assert "kept of that lead (seeds in brackets): r3f 70% (2)" in only
     groups = {group["by"]["task"]: group for group in json.loads(mixed("--by", "task", "--json").out)["groups"]}
     assert groups["trec"]["probe"]["rows"] and groups["trec"]["table"] is None and groups["trec"]["searches"] == []
     assert groups["rte"]["search"]["rows"] and groups["rte"]["layers"] is None and groups["sst2"]["layers"]["rows"]

@@ -145,7 +145,7 @@ def test_slopes_over_size() -> None:
 
 def test_what_these_runs_cannot_tell_is_said() -> None:
     found = judge(Study(arm("std", line(0.7))), "4")
-    assert found.verdict == "undecided" and "probe scores" in found.why
+    assert found.verdict == "undecided" and "no probes of r3f" in found.why
 
 
 # ---------------------------------------------------------------------------------------------- papers

@@ -10,8 +10,11 @@ import pytest
 
 from ftbench.reporting import crossed, predictions
 from ftbench.reporting.contrasts import differences_table, further_table
-from ftbench.reporting.differences import Difference, compare
-from ftbench.reporting.predictions import Kept
+from ftbench.reporting.differences import BOTH, Difference, compare
+from ftbench.reporting.predictions import Kept, read_columns
+from ftbench.reporting.render import render
+from ftbench.reporting.reports import make
+from ftbench.reporting.study import Study
 from ftbench.types import MethodSpec, Record
 from tests.reporting.conftest import R3F, REFS, arms, references, row, run, study_on_disk
 
@@ -156,3 +159,55 @@ def test_the_verdict_is_the_corrected_one() -> None:
     assert found["r3f"].headline == alone.headline and found["r3f"].verdict == "undecided"
     uncorrected = compare([*arms(std, better), *others], Kept(), family="none")
     assert [d.verdict for d in uncorrected if d.cell.method == "r3f"] == ["better"]
+
+
+# ---------------------------------------------------------------------------------- summaries: a score for each example
+
+
+def summaries(folder: Path, gain: float, rows: int = 60, seeds: int = 5) -> list[Record]:
+    """std and r3f of a summarization, with what each example scored."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng(1)
+    easy = random.uniform(0.1, 0.5, rows)
+    found = []
+    for methods, extra in (((), 0.0), (R3F, gain)):
+        for seed in range(seeds):
+            scored = np.clip(easy + extra + random.normal(0, 0.05, rows), 0, 1)
+            record = run(float(scored.mean()), seed, methods, metric="rouge1", facts={"kind": "summarization"})
+            place = folder / record.result.spec.id
+            place.mkdir(parents=True)
+            columns = {"example": np.arange(rows), "rouge1": scored, "prediction": ["a summary"] * rows}
+            pq.write_table(pa.table(columns), place / "predictions.parquet")
+            found.append(Record(place, record.result, record.cost))
+    return found
+
+
+def test_rouge_is_compared_over_seeds_and_examples(tmp_path: Path) -> None:
+    (d,) = compare(summaries(tmp_path, 0.05), Kept())
+    assert (d.basis, d.verdict) == (BOTH, "better") and d.headline is not None
+    scored = [read_columns(r, ("rouge1",)) for r in (*d.cell.ok, *d.std.ok)]
+    rows = np.array([found["rouge1"] for found in scored if found])
+    means = (rows[:5] - rows[5:]).mean(axis=0)  # with equal weights the examples' part is the plain standard error
+    shared = means.var(ddof=1) / len(means)
+    assert d.headline.se**2 >= 0.5 * shared and d.headline.mean == pytest.approx(means.mean())
+
+
+def test_a_rouge_that_is_not_of_these_rows_is_not_resampled(tmp_path: Path) -> None:
+    records = summaries(tmp_path, 0.05)
+    other = run(0.9, 0, metric="rouge1", facts={"kind": "summarization"})
+    (d,) = compare([Record(records[0].folder, other.result, other.cost), *records[1:]], Kept())
+    assert d.basis == "seeds" and "do not give the score" in d.why
+
+
+def test_rouge_is_shown_in_hundredths(tmp_path: Path) -> None:
+    study = Study(summaries(tmp_path, 0.05))
+    table = make(study, "differences")
+    assert table is not None
+    for form in ("rich", "markdown", "latex"):
+        text = render(table, form)
+        assert "rouge1 x 100" in text and "5." in text and "0.05" not in text
+    assert table.rows[0]["difference"] < 1 and ",0.0" in render(table, "csv")  # scripts have what was kept
+    means = render(make(study, "runs"), "markdown")  # type: ignore[arg-type]
+    assert f"{100 * row(make(study, 'runs'), 'std')['mean']:.2f}" in means

@@ -43,9 +43,10 @@ def test_conclusions_say_what_the_tables_say() -> None:
     )
     assert better[0].text == "10 runs: 2 methods on 1 task."
     assert better[1].text == "rte: std accuracy 0.708 over 5 runs, against 0.600 of linear without fine-tuning."
-    assert better[1].methods[0].startswith("r3f: better, +5.2 points [")
+    assert better[1].methods[0].startswith("r3f: better in 5 pairs of seeds, +5.2 points [")
     undecided = conclusions(Study(arms([0.70, 0.74, 0.72, 0.70], [0.71, 0.72, 0.73, 0.71])))
-    assert "no difference shown" in undecided[1].methods[0] and "could have been seen" in undecided[1].methods[0]
+    assert "no difference shown in 4 pairs" in undecided[1].methods[0]
+    assert "would be found four times in five" in undecided[1].methods[0]
     assert ", over seeds only" in undecided[1].methods[0]
     unlearned = conclusions(Study([*arms([0.5, 0.5], [0.9, 0.9]), references(scores=REFS)]))
     assert "methods are not compared" in unlearned[1].text and unlearned[1].methods == ()

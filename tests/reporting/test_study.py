@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ftbench.reporting.charts import charts
 from ftbench.reporting.costs import seconds_to_best
 from ftbench.reporting.render import FORMS, render
 from ftbench.reporting.reports import DEFAULT, REPORTS, make
@@ -163,6 +164,22 @@ def test_the_front() -> None:
     found = table([*records, costly(0.60, 0, lean, 12, 10, 3)], "cost")
     assert {r["method"]: r["front"] for r in found.rows} == {"std": "sm", "r3f": "smp", "smart": "", "bitfit": "mp"}
     assert row(found, "smart")["seconds"] == 30 and row(found, "bitfit")["parameters"] == 3
+
+
+def flops_of(*flops: int) -> list[Record]:
+    methods = ((), R3F, (MethodSpec("smart"),))
+    costs = [Cost(process_seconds=10.0 * i + 10, steps=100, flops=n, device="cpu") for i, n in enumerate(flops)]
+    return [run(0.7 + 0.01 * i, 0, m, cost=c) for i, (m, c) in enumerate(zip(methods, costs, strict=False))]
+
+
+def test_flops_have_a_front_where_every_arm_was_counted() -> None:
+    assert {r["method"]: r["front"] for r in table(flops_of(10**9, 3 * 10**9, 2 * 10**9), "cost").rows} == {
+        "std": "sf", "r3f": "s", "smart": "sf"}  # fmt: skip
+    old = table(flops_of(0, 3 * 10**9, 2 * 10**9), "cost")
+    assert "f" not in "".join(r["front"] for r in old.rows) and row(old, "std")["flops"] is None
+    pictures = {c.name for c in charts(Study(flops_of(1, 2, 3)))}
+    assert {"cost-rte", "flops-rte"} <= pictures
+    assert "flops-rte" not in {c.name for c in charts(Study(flops_of(0, 2, 3)))}
 
 
 def test_several_devices_have_no_front_of_seconds() -> None:

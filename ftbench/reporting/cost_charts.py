@@ -1,0 +1,116 @@
+"""Pictures of what scores cost and depend on: seconds, FLOPs, tries, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from ftbench.metrics import ROUGE
+from ftbench.reporting.budget import pareto
+from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, Cell, Group, described, varying
+from ftbench.reporting.costs import families, mean_of
+from ftbench.reporting.marks import MOST, MOST_LINES, Chart, Mark
+from ftbench.reporting.study import Study
+from ftbench.reporting.words import arm_label, metric_name, precise, short
+from ftbench.types import Cost
+
+#: what a score is set against, its axis, and how one value reads
+COSTS: dict[str, tuple[str, Callable[[Cost], float], Callable[[float], str]]] = {
+    "cost": ("training seconds", lambda cost: cost.training_seconds, lambda value: f"{value:.1f} s"),
+    "flops": ("training FLOPs", lambda cost: cost.flops, lambda value: f"{value:.3g} FLOPs"),
+}
+
+
+def front(groups: Sequence[Group], keys: Sequence[str], cost: str) -> Chart | None:
+    """Mean score against one of ``COSTS``, and who is not beaten in both; None for one arm, or one without a cost.
+
+    FLOPs compare across machines, seconds only on one.
+    """
+    axis, read, text = COSTS[cost]
+    cells = [cell for group in groups for cell in group.arms if cell.scores]
+    measured = [(mean_of([read(r.cost) for r in cell.ok]), cell) for cell in cells]
+    known = [(mean, cell) for mean, cell in measured if mean is not None]
+    places = {(r.cost.device, r.cost.threads) for _, cell in known for r in cell.ok}
+    if len(known) < max(2, len(cells)) or (cost == "cost" and len(places) > 1):
+        return None
+    first = known[0][1]
+    side = -1.0 if first.lower_is_better else 1.0
+    paid, scores = [x for x, _ in known], [float(cell.mean or 0.0) for _, cell in known]
+    names = [arm_label(cell, cells) for _, cell in known]
+    hints = [f"{n}: {precise(first.metric, y)}, {text(x)}" for n, x, y in zip(names, paid, scores, strict=True)]
+
+    def some(places: Sequence[int], **more: Any) -> Mark:
+        x, y = tuple(paid[j] for j in places), tuple(scores[j] for j in places)
+        return Mark("points", x, y, names=tuple(hints[j] for j in places), **more)
+
+    ahead = pareto(paid, [side * score for score in scores])
+    line = sorted((paid[j], scores[j]) for j in range(len(known)) if ahead[j])
+    marks = [Mark("line", tuple(x for x, _ in line), tuple(y for _, y in line), label="front", tone=0, faint=True)]
+    shown = list(dict.fromkeys(names))[:MOST_LINES]
+    for i, label in enumerate(shown):
+        marks.append(some([j for j, name in enumerate(names) if name == label], label=label, tone=i + 1))
+    if rest := [j for j, name in enumerate(names) if name not in shown]:
+        marks.append(some(rest, label="others", faint=True))
+    title = f"Score and {axis.split()[1]}: {described(first, keys)}"
+    note = "The line joins the arms that no other beats in both."
+    return Chart(
+        f"{cost}-{first.spec.task}", title, axis, metric_name(first.metric), tuple(marks), log=True, note=note,
+        hundredths=hundredths(first.metric),
+    )  # fmt: skip
+
+
+def hundredths(metric: str) -> Literal["", "y"]:
+    """The axis that is shown a hundred times as large, where scores are on y."""
+    return "y" if metric in ROUGE else ""
+
+
+def interaction(groups: Sequence[Group], keys: Sequence[str]) -> Chart | None:
+    """Mean score over the learning rate (or else what varies), a line for each method and other setting."""
+    cells = [cell for group in groups for cell in group.arms if cell.scores and isinstance(cell.mean, float)]
+    axes = [key for key in varying(cells) if key in ("lr", "steps", "batch_size", "weight_decay")] if cells else []
+    axis = next((key for key in ("lr", "batch_size", "steps", "weight_decay") if key in axes), None)
+    if axis is None:
+        return None
+    lines: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        lines.setdefault((cell.method, *(cell.setting(key) for key in axes if key != axis)), []).append(cell)
+    long = [(key, sorted(line, key=lambda c: c.setting(axis))) for key, line in lines.items() if len(line) > 1]
+    if not long:
+        return None
+    marks, first = [], cells[0]
+    for i, ((method, *others), line) in enumerate(long[:MOST_LINES]):
+        names = [RECIPE_AXES[key] for key in axes if key != axis]
+        label = " ".join([method, *(f"{n} {short(v)}" for n, v in zip(names, others, strict=True))])
+        x = tuple(float(cell.setting(axis)) for cell in line)
+        y = tuple(float(cell.mean or 0.0) for cell in line)
+        marks.append(
+            Mark("line", x, y, label=label, tone=i + 1, names=tuple(f"{label}: {precise(first.metric, v)}" for v in y))
+        )
+    more = f" {len(long) - MOST_LINES} more lines are not drawn." if len(long) > MOST_LINES else ""
+    return Chart(
+        f"sensitivity-{first.spec.task}", f"Sensitivity: {described(first, keys)}", RECIPE_AXES[axis],
+        metric_name(first.metric), tuple(marks), log=axis == "lr", note=f"Means over seeds.{more}",
+        hundredths=hundredths(first.metric),
+    )  # fmt: skip
+
+
+def budgets(study: Study) -> Iterator[Chart]:
+    """Expected best score against seconds of runs."""
+    for here in families(study.records, study.selection)[:MOST]:
+        timed = [family for family in here if family.seconds and len(family.scores) > 1][:MOST_LINES]
+        if not timed:
+            continue
+        marks = []
+        for i, family in enumerate(timed):
+            best, label = family.expected_best(100), family.cells[0].method
+            x = tuple((family.seconds or 0.0) * k for k in range(1, len(best) + 1))
+            metric = family.cells[0].metric
+            names = tuple(f"{label}, best of {k}: {precise(metric, score)}" for k, score in enumerate(best, 1))
+            marks.append(Mark("line", x, tuple(best), label=label, tone=i + 1, names=names))
+        cell = here[0].cells[0]
+        keys = [key for key in ROW_AXES if cell.setting(key) is not None and key in ("train_size", "label_noise")]
+        yield Chart(
+            f"budget-{cell.spec.task}", f"Expected best score: {described(cell, keys)}", "seconds of runs",
+            metric_name(cell.metric), tuple(marks), log=True, note="Unbiased, over a method's settings and seeds.",
+            hundredths=hundredths(cell.metric),
+        )  # fmt: skip

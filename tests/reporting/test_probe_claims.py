@@ -1,0 +1,154 @@
+"""Claims on what is left in encoders: probes of one recipe, in their protocols, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from ftbench.reporting.judging import judge
+from ftbench.reporting.probe_claims import EXPRESSIVE, protocols
+from ftbench.reporting.probed import group, recipe_text
+from ftbench.reporting.probes import probe_tables
+from ftbench.reporting.render import FORMS, render
+from ftbench.reporting.study import Study
+from ftbench.types import Cost, MethodSpec, Record, Result, RunSpec
+from tests.reporting.conftest import run
+
+#: what the pretrained and the random encoder score on a probed task
+ENDS = {"": 0.8, "random": 0.4}
+
+
+def probed(
+    score: float, encoder: str, method: str, seed: int = 0, *, task: str = "trec", parent: str = "",
+    collapse: Mapping[str, float] | None = None, **spec: Any,
+) -> Record:  # fmt: skip
+    methods = () if method == "std" else (MethodSpec(method),)
+    parents = () if encoder in ENDS else (parent or f"{encoder}-{method}-{seed}",)
+    asked = RunSpec(kind="probe", task=task, data=task, weights="w", model="minilm", methods=methods, seed=seed,
+                    encoder=encoder, parents=parents, repeats=1, **spec)  # fmt: skip
+    splits = {"validation": {"accuracy": score}, "control": {"accuracy": 0.2}, "collapse": dict(collapse or {})}
+    facts = {"headline": "accuracy", "layers": 1, "kind": "classification", "lower_is_better": False}
+    return Record(Path("p"), Result(spec=asked, status="ok", metrics={"last": splits, "layer 1": splits}, facts=facts),
+                  Cost())  # fmt: skip
+
+
+def references(*tasks: str) -> list[Record]:
+    return [probed(score, name, "std", task=task) for task in tasks for name, score in ENDS.items()]
+
+
+def everywhere(method: str, gain: float, seeds: int = 6) -> list[Record]:
+    """The method in each protocol, ``gain`` above std's score, give or take a little by seed."""
+    return [
+        probed(0.6 + gain + 0.001 * ((3 * s) % 5) * bool(gain), encoder, method, s)
+        for encoder in ("sst2", "sst2>qnli", "sst2>qnli>sst2")
+        for s in range(seeds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "task", "wanted"),
+    [("sst2", "trec", ["generalization"]), ("sst2", "sst2", []), ("sst2>qnli", "sst2", ["chain"]),
+     ("sst2>qnli>sst2", "qnli", ["cycle"])],
+)  # fmt: skip
+def test_protocols_are_read_off_the_tasks(encoder: str, task: str, wanted: list[str]) -> None:
+    assert list(protocols(encoder, task)) == wanted
+
+
+def test_more_kept_in_each_protocol_supports() -> None:
+    found = judge(Study([*references("trec"), *everywhere("std", 0.0), *everywhere("r3f", 0.1)]), "4")
+    assert found.verdict == "supported" and "std kept 50% of the lead" in found.why
+    assert {row["task"] for row in found.rows} == {"generalization", "chain", "cycle"}
+    assert found.rows[0]["difference"] == pytest.approx((0.1 + 0.001 * np.mean([0, 3, 1, 4, 2, 0])) / 0.4)
+    assert "minilm, probed on trec" in found.about
+
+
+def test_less_kept_contradicts_and_few_seeds_or_protocols_decide_nothing() -> None:
+    base = [*references("trec"), *everywhere("std", 0.0)]
+    assert judge(Study([*base, *everywhere("r3f", -0.1)]), "4").verdict == "contradicted"
+    few = judge(Study([*base, *everywhere("r3f", 0.1, seeds=3)]), "4")
+    assert few.verdict == "undecided" and "3 of 3 comparisons have fewer than 5 pairs" in few.why
+    one = [r for r in (*base, *everywhere("r3f", 0.1)) if ">" not in r.result.spec.encoder]
+    found = judge(Study(one), "4")
+    assert found.verdict == "undecided" and "nothing was run in the protocols chain, cycle" in found.why
+    assert judge(Study(references("trec")), "4").why.startswith("no probes of r3f or r4f beside std")
+
+
+def test_the_share_is_of_the_lead_over_all_tasks() -> None:
+    """By hand: two tasks with leads 0.4 and 0.2, three seeds; Student's t over the seeds."""
+    gains = {"trec": [0.10, 0.04, 0.06], "mrpc": [0.00, 0.02, -0.02]}
+    records = [*references("trec"), probed(0.6, "", "std", task="mrpc"), probed(0.4, "random", "std", task="mrpc")]
+    for task, of in gains.items():
+        for seed, gain in enumerate(of):
+            records += [probed(0.5, "sst2", "std", seed, task=task), probed(0.5 + gain, "sst2", "r3f", seed, task=task)]
+    (row,) = judge(Study(records), "4").rows
+    values = np.sum(list(gains.values()), axis=0) / 0.6
+    assert row["difference"] == pytest.approx(values.mean()) and row["pairs"] == 3
+    assert row["p_holm"] == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
+    low, high = scipy_stats.t.interval(0.95, 2, values.mean(), scipy_stats.sem(values))
+    assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_expressive_power_needs_std_plus_and_reports_where_metrics_disagree() -> None:
+    def arm(method: str, r2: float, score: float, rank: float) -> list[Record]:
+        return [
+            probed(score + 0.001 * ((3 * s) % 4), "sst2", method, s,
+                   collapse={"ridge_r2": r2 + 0.001 * s * s, "effective_rank": rank, "gm_5": -rank})
+            for s in range(6)
+        ]  # fmt: skip
+
+    base, ours = [*references("trec"), *arm("std", 0.5, 0.5, 10.0)], arm("capcort-i", 0.7, 0.65, 20.0)
+    alone = judge(Study([*base, *ours]), "7")
+    assert alone.verdict == "undecided" and "std++ was not compared in probe, ridge_r2" in alone.why
+    found = judge(Study([*base, *arm("std++", 0.55, 0.55, 11.0), *ours]), "7")
+    assert found.verdict == "supported"
+    assert "of 4 other comparisons of metrics 2 have the higher mean and 2 do not" in found.why
+    worse = judge(Study([*base, *arm("std++", 0.9, 0.55, 11.0), *ours]), "7")
+    assert worse.verdict == "contradicted"
+    assert {row["metric"] for row in found.rows} == {"probe", "ridge_r2", "effective_rank", "gm_5"} <= {
+        "probe", *EXPRESSIVE}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_prints_the_finding(form: str) -> None:
+    from ftbench.reporting.reports import make
+
+    table = make(Study([*references("trec"), *everywhere("std", 0.0), *everywhere("r3f", 0.1)]), "claim:4")
+    assert table and "generalization" in render(table, form)
+
+
+# --------------------------------------------------------------- encoders of several recipes are never averaged
+
+
+def tuned(lr: float) -> Record:
+    return run(0.7, 0, task="sst2", lr=lr)
+
+
+def test_encoders_of_several_recipes_stand_apart() -> None:
+    parents = [tuned(1e-5), tuned(1e-4)]
+    probes = [
+        probed(score, "sst2", "std", parent=p.result.spec.id) for score, p in zip((0.5, 0.7), parents, strict=True)
+    ]
+    (found,) = group([*references("trec"), *probes], parents)
+    ours = [one for one in found if not one.is_reference]
+    assert [recipe_text(one, found) for one in ours] == ["lr 1e-05", "lr 0.0001"]
+    table = probe_tables([*references("trec"), *probes], parents)["probe"]
+    assert table and [row["score"] for row in table.rows] == [0.4, 0.8, 0.5, 0.7]
+    assert "recipe" in [column.key for column in table.columns]
+    unknown = group([*references("trec"), *probes])[0]
+    assert [len(one.records) for one in unknown] == [1, 1, 1, 1]  # the runs that tuned them are not at hand
+
+
+def test_seeds_of_one_recipe_are_averaged() -> None:
+    parents = [replace(tuned(1e-5), result=run(0.7, s, task="sst2", lr=1e-5).result) for s in (0, 1)]
+    probes = [probed(0.5, "sst2", "std", s, parent=parents[s].result.spec.id) for s in (0, 1)]
+    (found,) = group([*references("trec"), *probes], parents)
+    assert [len(one.records) for one in found] == [1, 1, 2] and recipe_text(found[2], found) == ""
+    assert "recipe" not in [
+        column.key for column in probe_tables([*references("trec"), *probes], parents)["probe"].columns
+    ]  # type: ignore[union-attr]
