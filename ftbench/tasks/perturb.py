@@ -30,9 +30,8 @@ def perturb(
 
     In this order:
 
-    folds        train is cut into so many stratified parts; number ``data_seed % folds`` of the cut that is drawn with
-                 ``data_seed // folds`` takes the place of validation. So the data seeds 0 to folds - 1 hold every row
-                 out once, the next ones do so in another cut
+    folds        train is cut into so many stratified parts, and one takes the place of validation: number ``data_seed %
+                 folds`` of the cut drawn with ``data_seed // folds``. So that many data seeds hold every row out once
     imbalance    the largest part of train in which the rarest class has this fraction of the rows of the most
                  frequent one, those between falling geometrically (Cui et al. 2019, arXiv 1901.05555)
     train_size   the first rows of a stratified order of train: fewer are always among more
