@@ -56,10 +56,10 @@ def list_methods(
     Name one for its card: the equation, its fields and their defaults, where paper and released code differ.
     """
     from ftbench.lookup import parse_call
-    from ftbench.methods import ALIASES, METHODS, method_class
+    from ftbench.methods import ALIASES, method_class, names
 
-    names = [parse_call(ALIASES[name])[0] if name in ALIASES else name] if name else list(METHODS)
-    rows = [_card(each, method_class(each)) for each in names]
+    wanted = [parse_call(ALIASES[name])[0] if name in ALIASES else name] if name else names()
+    rows = [_card(each, method_class(each)) for each in wanted]
     if name and not json:
         if name in ALIASES:
             print(f"{name} stands for {ALIASES[name]}\n")

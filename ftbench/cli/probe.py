@@ -73,6 +73,21 @@ def probe(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step [16].", rich_help_panel=ENCODER)] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16, for tuning.", rich_help_panel=ENCODER)] = "fp32",
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            help="The weights that are probed and that the next task starts from: of the last step, or of the best "
+            "evaluation, as in the R3F paper.",
+            rich_help_panel=ENCODER,
+        ),
+    ] = "last",
+    select_on: Annotated[
+        str,
+        typer.Option(
+            help="Where the best evaluation is chosen: train:0.1 holds out a tenth of the rows to tune on.",
+            rich_help_panel=ENCODER,
+        ),
+    ] = "validation",
     pooling: Annotated[
         list[str] | None,
         typer.Option(
@@ -166,6 +181,8 @@ def probe(
         recipe=recipe,
         fixed={
             "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
+            "checkpoint": flags.one_of(checkpoint, ("last", "best"), "checkpoint"),
+            "select_on": flags.select_on(select_on),
             **flags.drop_none({"max_length": max_length, "limit": limit}),
         },
         poolings=chosen,

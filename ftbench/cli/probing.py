@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -207,10 +208,19 @@ def _given(name: str, models: Sequence[Checkpoint]) -> Checkpoint | Record:
         )
     if not (folder / "model").is_dir():
         raise UsageError(
-            f"--encoder {name} kept no weights. Run its `ftbench finetune` command again with --save-model all: the "
-            "run is trained once more, to the same numbers"
+            f"--encoder {name} kept no weights. To train it once more, to the same numbers: {_to_keep_weights(folder)}"
         )
     return record
+
+
+def _to_keep_weights(folder: Path) -> str:
+    """The command that made a run, with the flag that keeps its weights."""
+    try:
+        command = [str(word) for word in json.loads((folder / "environment.json").read_text())["command"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "run its `ftbench finetune` command again with --save-model all"
+    keeps = ["--save-model", "all"] if command[1:2] == ["finetune"] else []  # `ftbench probe` keeps them anyway
+    return shlex.join([*command, *keeps])
 
 
 def _print(probes: Sequence[Record], records: Sequence[Record], *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,7 +167,8 @@ def _print_commands(whole: Whole, look: Overview, store: Store) -> None:
 
 def _about(study: StudyFile, store: Store) -> str:
     lines = [f"{study.title or study.name}{f' (claim {study.claim})' if study.claim else ''}, into {store.root}/"]
-    lines += [f"  verified: {text}" for text in study.verified] + [f"  our choice: {text}" for text in study.ours]
+    said = [f"verified: {text}" for text in study.verified] + [f"our choice: {text}" for text in study.ours]
+    lines += [textwrap.fill(text, 118, initial_indent="  ", subsequent_indent="    ") for text in said]
     if study.profiles and not study.profile:
         lines.append(f"  profiles: {', '.join(study.profiles)}")
     return "\n".join(lines)

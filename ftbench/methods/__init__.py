@@ -66,13 +66,18 @@ ALIASES: dict[str, str] = {
 }
 
 
+def names() -> list[str]:
+    """Every method that can be named: those of the table, then those of other installed packages."""
+    return [*METHODS, *(name for name in _entry_points() if name not in METHODS)]
+
+
 def method_class(name: str) -> type[Method]:
     """The class of a method: of the table, of an installed package's entry point ``ftbench.methods``, or a user's own
     by its path (``my_package.module:MyMethod``, also in the present folder).
 
     Raises UsageError with the nearest name, and for a path that is no method.
     """
-    path = name if _is_path(name) else METHODS.get(name) or find({**_entry_points(), **METHODS}, name, "method")
+    path = name if _is_path(name) else find({**_entry_points(), **METHODS}, name, "method")
     if path not in METHODS.values() and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # where `python -m` would look too
     found = import_object(path, "method")

@@ -228,8 +228,10 @@ class Method:
 
     def backward(self, batch: Batch, scaled: Callable[[Tensor], None]) -> Tensor:
         """Every micro-batch of a method that ``owns_backward``: its passes (``batch.run``), and ``scaled(loss)`` for
-        each loss whose gradient is wanted. Returns the loss to log."""
-        raise NotImplementedError
+        each loss whose gradient is wanted. Returns the loss to log. Here: plain fine-tuning's one pass."""
+        loss = batch.task_loss(batch.run(View(dropout="shared")))
+        scaled(loss)
+        return loss.detach()
 
     def gradients(self, backbone: Backbone, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Every optimizer step of a method that ``owns_gradients``: ``compute()`` adds the gradient of the whole batch

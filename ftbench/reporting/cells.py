@@ -27,6 +27,7 @@ RECIPE_AXES = {
     "lr": "lr", "steps": "steps", "batch_size": "batch", "precision": "precision", "passes": "passes",
     "batching": "batching", "weight_decay": "decay", "warmup": "warmup", "clip": "clip", "evaluations": "evals",
     "micro_batch": "micro", "head": "head", "layers": "layers", "frozen_dropout": "frozen dropout",
+    "checkpoint": "checkpoint",
 }  # fmt: skip
 #: what tells two versions of one task, checkpoint or code apart; a column each where one name has several
 VERSIONS = {
@@ -37,7 +38,8 @@ VERSIONS = {
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
 TEXTS = frozenset({
-    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", *VERSIONS,
+    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", "checkpoint",
+    *VERSIONS,
 })  # fmt: skip
 LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
 #: what tables say for a field that is empty

@@ -89,7 +89,18 @@ def _top(sets: Sequence[Sequence[Probed]]) -> Table | None:
         Column("ridge_r2", "R2"),
         *([Column("perplexity", "ppl")] if any(row["perplexity"] is not None for row in rows) else []),
     )
-    return Table("What is left in the encoder", columns, tuple(rows), NOTES)
+    return Table("What is left in the encoder", columns, tuple(rows), (*NOTES, *_left_out(sets)))
+
+
+def _left_out(sets: Sequence[Sequence[Probed]]) -> list[str]:
+    """A line for each task with too few validation rows for some collapse metric."""
+    found = {one.spec.task: one.ok[0].result.facts for some in sets for one in some if one.ok}
+    return [
+        f"{task}: {', '.join(facts['left_out'])} left out, which need more than its {facts['rows']['validation']} "
+        "validation rows, or more width than there is."
+        for task, facts in found.items()
+        if facts.get("left_out")
+    ]
 
 
 def _score(one: Probed | None) -> float | None:

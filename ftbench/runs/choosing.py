@@ -131,10 +131,11 @@ class Choosing:
         """The last step and the curve."""
         self.tell(f"{WHY[self.race.why_over]}: training {self.race.choice} on all {self.race.rows} rows")
         racing = grid.options
-        grid.options = replace(racing, keep_model=True, keep_references=True, need_models=True, retry_failed=True)
+        grid.options = replace(racing, keep_model=True, keep_references=True, retry_failed=True)
         if first := self._measured_by(self.by_name[self.race.choice], self.parts.whole, 0, {}):
             yield lambda records: [first]
         final = self.last(self.race.choice)
+        grid.want_weights([final])
         yield lambda records: [final]
         self.final = self._found(final, grid.records)
         if self.final.result.status != "ok":

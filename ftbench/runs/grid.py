@@ -49,6 +49,7 @@ class Grid:
     answers: Callable[[Store, Sequence[Record]], list[Search]] = lambda store, records: []
     _fresh: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
+    _total: int = 0
     _planned: dict[str, RunSpec] = field(default_factory=dict)
     _plan: Path | None = None
     _engine: engines.Engine | None = None
@@ -59,12 +60,8 @@ class Grid:
         Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be
         loaded); all other failures become records with status ``failed``.
         """
-        total = 0
         for stage in stages:
-            specs = stage(self.records)
-            total += len(specs)
-            self.progress.planned(total)
-            self._run_stage(specs)
+            self._run_stage(stage(self.records))
         return self.records
 
     def close(self) -> None:
@@ -72,6 +69,10 @@ class Grid:
         if self._engine:
             self._engine.close()
             self._engine = None
+
+    def want_weights(self, specs: Iterable[RunSpec]) -> None:
+        """Of these runs a finished one that kept no weights is done again, to the same numbers."""
+        self._again |= {spec.id for spec in specs}
 
     def keep_models(self, which: str) -> None:
         """Keeps the weights of each arm's best or median seed, or of all.
@@ -93,11 +94,13 @@ class Grid:
                 elif record in chosen and not model.exists():
                     self._again.add(record.result.spec.id)
         missing = [record.result.spec for record in self.records if record.result.spec.id in self._again]
-        self.progress.planned(len(self.records) + len(missing))
         self.records = [record for record in self.records if record.result.spec.id not in self._again]
         self._run_stage(missing)
 
     def _run_stage(self, specs: Sequence[RunSpec]) -> None:
+        self._total += len(specs)
+        self.progress.planned(self._total)
+        self._train_parents_again(specs)
         plan = self.write_plan(specs, for_workers=self.options.setup.engine != engines.HERE)
         done: dict[str, Record] = {}
         try:
@@ -107,6 +110,20 @@ class Grid:
                 self._run_elsewhere(specs, plan, done)
         finally:  # also when interrupted, so that it can be said how many there are
             self.records += [done[spec.id] for spec in specs if spec.id in done]
+
+    def _train_parents_again(self, specs: Sequence[RunSpec]) -> None:
+        """Runs of this study whose weights are gone, where one that starts from them is still to be done; to the same
+        numbers."""
+        if not self.options.need_models:
+            return
+        own = {record.result.spec.id: record for record in self.records}
+        wanted = dict.fromkeys(parent for spec in specs if not self._finished(spec) for parent in spec.parents)
+        bare = [own[parent] for parent in wanted if parent in own and not (own[parent].folder / "model").is_dir()]
+        if bare:
+            known = len(self.records)
+            self._again |= {record.result.spec.id for record in bare}
+            self._run_stage([record.result.spec for record in bare])
+            del self.records[known:]  # they are there already
 
     def write_plan(self, specs: Sequence[RunSpec], *, for_workers: bool) -> Manifest:
         """The plan file with these runs and those of earlier stages, for ``ftbench status``; and for workers, the rows.
@@ -202,10 +219,8 @@ class Grid:
             return record
         lost = record.result.facts.get("failure") == LOST
         retry = lost or (self.options.retry_failed and record.result.status != "ok")
-        kept = ("finetune", "reference") if self.options.keep_references else ("finetune",)
-        wanted = self.options.need_models and spec.kind in kept and record.result.status == "ok"
-        bare = wanted and not (record.folder / "model").is_dir()
-        return None if self.options.force or retry or bare or spec.id in self._again else record
+        bare = spec.id in self._again and not (record.folder / "model").is_dir()
+        return None if self.options.force or retry or bare else record
 
     def _forget(self, spec: RunSpec) -> None:
         """With --force a failed run begins anew, not at its checkpoint."""

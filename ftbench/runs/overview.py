@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ftbench.errors import UsageError
 from ftbench.runs.stages import Stage
 from ftbench.runs.store import Store
 from ftbench.types import Cost, Record, Result, RunSpec
@@ -58,13 +59,15 @@ def look_ahead(stages: Iterable[Stage], store: Store) -> Overview:
     found = Overview()
     seen: list[Record] = []
     for stage in stages:
-        with _quiet():
+        with _Complaints() as complaints:
             try:
                 specs = stage(seen)
+            except UsageError:
+                raise
             except Exception:  # a choice among results that are not there can fail in any way
                 specs = []
-        if not specs:
-            found.open_ended += 1
+                complaints.number += 1
+        found.open_ended += complaints.number
         for spec in specs:
             found.runs[spec.id] = spec
             record = store.find(spec)
@@ -74,14 +77,25 @@ def look_ahead(stages: Iterable[Stage], store: Store) -> Overview:
     return found
 
 
-class _quiet:
-    """Without warnings about runs that are only imagined."""
+class _Complaints(logging.Handler):
+    """Warnings of ftbench about runs that are only imagined: counted, not shown."""
 
-    def __enter__(self) -> None:
-        logging.disable(logging.WARNING)
+    number = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One more."""
+        self.number += 1
+
+    def __enter__(self) -> _Complaints:
+        logger = logging.getLogger("ftbench")
+        self._passed_on, logger.propagate = logger.propagate, False
+        logger.addHandler(self)
+        return self
 
     def __exit__(self, *error: object) -> None:
-        logging.disable(logging.NOTSET)
+        logger = logging.getLogger("ftbench")
+        logger.propagate = self._passed_on
+        logger.removeHandler(self)
 
 
 def grouped(overview: Overview, most: int = 40) -> Iterator[tuple[dict[str, str], Counter[str]]]:

@@ -6,7 +6,8 @@
 
 Each is a list of moves, and a move a stage. Before them come the two references: the pretrained encoder, untouched,
 and a random one. A run that starts from another has that run's id among its own fields, so it is done again only where
-something before it changed. A stage starts from the last step's weights; the papers take the best checkpoint's.
+something before it changed. A stage starts from the last step's weights, or from those of the best evaluation
+(``checkpoint=best``), as in the R3F paper; what is probed after a stage is what the next one starts from.
 
 Aghajanyan et al. 2021 (arXiv 2008.03156), section 4.1: ``r3f`` is their order of tasks.
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ftbench.errors import UsageError
+from ftbench.methods import make
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import matched
 from ftbench.runs.stages import Request, Stage, identity, plan
@@ -138,12 +140,17 @@ def _tips(protocol: Protocol, number: int) -> list[RunSpec] | None:
 def _tuned(protocol: Protocol, move: Move, tips: Sequence[RunSpec] | None) -> list[RunSpec]:
     """The runs of a move that tunes: each arm and seed goes on from its own encoder."""
     (stage,) = plan(replace(protocol.tuning, data=move.data, references=False))
-    planned = stage(())
+    planned = [replace(spec, checkpoint="last") if _has_own_weights(spec) else spec for spec in stage(())]
     if tips is None:
         return planned
     before = {_line(tip): tip for tip in tips}
     pairs = [(spec, before[_line(spec)]) for spec in planned if _line(spec) in before]
     return [replace(spec, parents=(tip.id,), encoder=tuned_on(tip)) for spec, tip in pairs]
+
+
+def _has_own_weights(spec: RunSpec) -> bool:
+    """Whether a method says which weights are the result: those of an average, say."""
+    return any(method.moves for method in make(spec.methods))
 
 
 def _line(spec: RunSpec) -> tuple[Any, ...]:

@@ -108,6 +108,7 @@ class Race:
         self.out[name] = why
 
     def units(self, name: str) -> int:
+        """How many a candidate has run."""
         return len(self.scores.get(name, {}))
 
     def mean(self, name: str) -> float:

@@ -38,7 +38,8 @@ class Options:
 
     keep_model:    write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
     keep_references: where models are kept, the linear model of reference runs too.
-    need_models:   later runs start from the earlier ones: a finished run that kept no weights is done again.
+    need_models:   later runs start from the earlier ones: one that kept no weights is trained once more where a run
+                   that starts from it is still to be done.
     retries:       a run that fails, or whose process dies, is tried so many times more.
     deterministic: torch refuses what it cannot compute the same way twice.
     """

@@ -78,23 +78,23 @@ def probe(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: 
     metrics = _metrics(fitted, measured)
     if left is not None:
         metrics["last"] = {**metrics["last"], "language": {"perplexity": left}}
-    result = Result(spec=spec, status="ok", metrics=metrics, facts=_facts(data, fitted))
+    result = Result(spec=spec, status="ok", metrics=metrics, facts=_facts(data, fitted, too_few(validation)))
     return Outcome(result, meter.cost, predictions=_predictions(data, fitted, kept))
 
 
 def measure(features: Features, reference: Features | None) -> dict[int, dict[str, float]]:
     """layer -> collapse metric -> value, on at most ``MEASURED`` rows, drawn with seed 0.
 
-    A metric that needs more rows or classes than there are is left out. An encoder with other layers or another number
-    of them than the reference is not compared with it.
+    A metric that needs more rows, width or classes than there are is left out. An encoder with other layers or another
+    number of them than the reference is not compared with it.
     """
     some = np.sort(np.random.default_rng(0).permutation(len(features.labels))[:MEASURED])
     own = _take(features, some)
     against = _take(reference, some) if reference and reference.layers == features.layers else None
     has_classes = own.labels.dtype.kind in "iub" and len(np.unique(own.labels)) > 1
     given = {"": True, "labels": has_classes, "reference": against is not None}
-    width = own.hidden.shape[2]
-    names = [name for name, c in COLLAPSE.items() if given[c.needs] and c.examples <= len(some) and c.width <= width]
+    few = too_few(own)
+    names = [name for name, card in COLLAPSE.items() if given[card.needs] and name not in few]
     measured: dict[int, dict[str, float]] = {layer: {} for layer in range(1, own.layers + 1)}
     for row in collapse(own, against, names):
         measured[row["layer"]][row["metric"]] = row["value"]
@@ -146,7 +146,13 @@ def _metrics(fitted: probing.Probe, measured: dict[int, dict[str, float]]) -> di
     return {"last": metrics[f"layer {len(fitted.scores)}"], **metrics}
 
 
-def _facts(data: Data, fitted: probing.Probe) -> dict[str, Any]:
+def too_few(features: Features) -> list[str]:
+    """The collapse metrics that need more rows than there are, or a larger width."""
+    n, width = min(len(features.labels), MEASURED), features.hidden.shape[2]
+    return [name for name, card in COLLAPSE.items() if card.examples > n or card.width > width]
+
+
+def _facts(data: Data, fitted: probing.Probe, left_out: list[str]) -> dict[str, Any]:
     return {
         "headline": fitted.metric,
         "lower_is_better": fitted.metric in LOWER_IS_BETTER,
@@ -157,6 +163,7 @@ def _facts(data: Data, fitted: probing.Probe) -> dict[str, Any]:
         "scores": fitted.scores.tolist(),
         "controls": fitted.controls.tolist(),
         "strengths": fitted.strengths.tolist(),
+        **({"left_out": left_out} if left_out else {}),
     }
 
 

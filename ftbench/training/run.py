@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ftbench import methods as catalogue
+from ftbench.methods.early_stop import EarlyStop
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
@@ -135,6 +136,8 @@ def _prepare(
     network = network_of(spec, data, source, tokenizer)
     network.model.to(place.device)
     methods = catalogue.make(spec.methods)
+    if spec.checkpoint == "best" and not any(method.moves for method in methods):
+        methods.append(EarlyStop(patience=spec.steps + 1))  # stops nothing: there are no more evaluations than steps
     train_rows = data.splits["train"]
 
     def original() -> models.Backbone:

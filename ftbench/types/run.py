@@ -71,6 +71,9 @@ class RunSpec:
 
     layers:         ``Layers`` as text; empty: every block is tuned, and the embeddings
     frozen_dropout: whether what lies below the lowest tuned block drops as in plain fine-tuning, or not at all
+    checkpoint:     the weights that fine-tuning ends with: of the last step, or of the best evaluation by the headline
+                    on the slice ``select_on``, or on validation; a method that has other weights as its result ends
+                    with those
     max_length:     tokens of a text, or of a document that is summarized; the same for references and runs
     max_target_length, label_smoothing, smoothed_over: what summaries are trained on, see ``training.summaries``
     num_beams to early_stopping: as ``generate`` of transformers has them; 0 is none
@@ -116,6 +119,7 @@ class RunSpec:
     repeats: int = _since(0)
     layers: str = _since("")
     frozen_dropout: bool = _since(False)
+    checkpoint: Literal["last", "best"] = _since("last")
     # layers measured without training; see analysis.variability
     bins: int | None = _since(None)
     permutations: int = _since(0)
@@ -233,6 +237,7 @@ def _check(spec: RunSpec) -> None:
         ("precision", spec.precision in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
         ("evaluations", spec.evaluations >= 1, "at least 1"),
         ("head", spec.head in ("fresh", "kept"), "fresh or kept"),
+        ("checkpoint", spec.checkpoint in ("last", "best"), "last or best"),
         ("pooling", spec.pooling in ("mean", "ordinary", "cls", "last"), "mean, ordinary, cls or last"),
         ("repeats", spec.repeats >= (spec.kind == "probe"), "at least 1"),
         ("bins", spec.bins is None or spec.bins == 0 or spec.bins >= 2, "at least 2, or 0 for none"),

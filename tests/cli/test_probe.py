@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Ftbench, refused
+from tests.conftest import save_tiny
 
 RECIPE = ("--steps", 3, "--batch-size", 8, "--lr", "1e-3", "--max-length", 32, "--seeds", "0-1", "--threads", 1)
 
@@ -74,7 +75,9 @@ def test_a_run_without_weights_says_the_flag(
     a, b = folders
     trained = ftbench("finetune", "--task", a, "--model", tiny_model, *RECIPE, "--json")
     run = next(r["folder"] for r in trained.runs() if r["kind"] == "finetune")
-    refused(probe("--encoder", run, "--targets", b), run, "kept no weights", "--save-model all")
+    refused(probe("--encoder", run, "--targets", b), run, "kept no weights", f"finetune --task {a}", "--save-model all")
+    (Path(run) / "environment.json").unlink()
+    refused(probe("--encoder", run, "--targets", b), run, "kept no weights", "`ftbench finetune`", "--save-model all")
 
 
 @pytest.mark.parametrize(
@@ -107,8 +110,8 @@ def test_one_class_is_a_failed_run_that_says_so(probe: Any, folders: tuple[Path,
     table = list(csv.reader(io.StringIO((b / "train.csv").read_text())))
     with (b / "train.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([table[0], *[[text, table[1][1]] for text, _ in table[1:]]])
-    said = probe("--source", a, "--targets", b)
-    assert said.code in (1, 2) and "class" in said.err and "Traceback" not in said.both
+    refused(probe("--source", a, "--targets", b), "one class", "expected at least two")
+    assert not Path("runs").exists(), "nothing was tuned before that was said"
 
 
 def test_metrics_that_need_more_rows_are_left_out(probe: Any, tiny_folder: Callable[..., Path]) -> None:
@@ -116,3 +119,11 @@ def test_metrics_that_need_more_rows_are_left_out(probe: Any, tiny_folder: Calla
     said = probe("--source", a, "--targets", b, "--json").json()
     found = {row["metric"] for row in said["collapse"]["rows"]}
     assert "gm_10" in found and "gm_20" not in found
+    (note,) = (note for note in said["probe"]["notes"] if "left out" in note)
+    assert note.startswith(f"{b.name}: gm_20, ") and "gm_10" not in note and "12 validation rows" in note
+
+
+def test_an_encoder_of_another_width_is_refused(probe: Any, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    wide = save_tiny(tmp_path / "wide", "bert", hidden_size=64)
+    said = probe("--encoder", wide, "--targets", folders[1])
+    refused(said, f"--encoder {wide} has width 64", "tiny-bert 32", "of the same width")

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from ftbench import methods
+from ftbench.cli.catalog import list_methods
+from ftbench.errors import UsageError
 from ftbench.methods import METHODS, parse_stack
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding.md").read_text()
@@ -30,6 +33,31 @@ def test_the_page_runs(
     assert own.history[0]["kl"] > 0 and own.result.metrics != {} and own.cost.forward_passes == 8
     assert neutral.result.metrics == plain.result.metrics
     assert own.result.spec.method == call
+
+
+def test_a_package_offers_methods_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through the entry point group that the page names; one of the table's names stays the table's."""
+    (group,) = re.findall(r"group `(ftbench\.\w+)`", PAGE.replace("\n", " "))
+    (tmp_path / "offered_methods.py").write_text(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0])
+    about = tmp_path / "offered-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
+    entries = "two-passes = offered_methods:TwoPasses\nr3f = offered_methods:TwoPasses\n"
+    (about / "entry_points.txt").write_text(f"[{group}]\n{entries}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    methods._entry_points.cache_clear()
+    try:
+        (two, r3f) = parse_stack("two-passes:weight=0.5+r3f")
+        assert (two.label, r3f.revision) == ("two-passes:weight=0.5", 1)
+        assert [type(method).__name__ for method in methods.make([two, r3f])] == ["TwoPasses", "R3F"]
+        with pytest.raises(UsageError, match="Did you mean 'two-passes'"):
+            parse_stack("two-pases")
+        list_methods()
+        assert "two-passes" in capsys.readouterr().out
+    finally:
+        methods._entry_points.cache_clear()
 
 
 def test_an_edit_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,15 @@ def test_a_cycle_probes_each_task_before_it_is_tuned_again(given: Given) -> None
     ]
 
 
+def test_the_best_weights_go_on_where_that_is_asked(given: Given, heard: Any) -> None:
+    a, b, _ = given.data.values()
+    protocol = given.plan(protocols.chain([a, b], [a]), "ema", fixed={"checkpoint": "best"})
+    _, tuned, _, later, _ = given.specs(protocol)
+    assert [(spec.method, spec.checkpoint) for spec in (*tuned, *later)] == [("std", "best"), ("ema", "last")] * 2
+    last = given.specs(given.plan(protocols.chain([a, b], [a]), "ema"))[1]
+    assert tuned[0].id != last[0].id and tuned[1].id == last[1].id
+
+
 def test_an_edit_of_the_first_task_makes_all_later_runs_others(given: Given, tiny_data: Any) -> None:
     a, b, c = given.data.values()
     first = given.specs(given.plan(protocols.chain([a, b, c], [c])))
@@ -190,16 +199,24 @@ def test_every_probe_is_measured_and_nothing_is_done_twice(given: Given, heard: 
     assert not list(given.tmp_path.rglob(".features-*"))
 
 
-def test_a_finished_run_without_weights_is_done_again_to_the_same_numbers(given: Given, heard: Any) -> None:
+def test_a_run_that_kept_no_weights_is_trained_once_more_where_they_are_needed(given: Given, heard: Any) -> None:
+    """And not where everything that starts from them is done; to the same numbers."""
     a, b, _ = given.data.values()
-    protocol = given.plan(protocols.generalization(a, [b]))
-    tuned = next(r for r in given.run(protocol, heard) if r.result.spec.kind == "finetune")
-    before = (tuned.folder / "result.json").read_bytes()
-    shutil.rmtree(tuned.folder / "model")
+    protocol = given.plan(protocols.chain([a, b], [a]))
+    records = given.run(protocol, heard)
+    before = {record.result.spec.id: (record.folder / "result.json").read_bytes() for record in records}
+    tuned = [record for record in records if record.result.spec.kind == "finetune"]
+    for record in tuned:
+        shutil.rmtree(record.folder / "model")
     heard.begun.clear()
     given.run(protocol, heard)
-    assert heard.begun == [tuned.result.spec.id]
-    assert (tuned.folder / "result.json").read_bytes() == before and (tuned.folder / "model").is_dir()
+    assert heard.begun == [] and not list(given.tmp_path.rglob("runs/*/*/model"))
+    last = next(record for record in reversed(records) if record.result.spec.kind == "probe")
+    (last.folder / "result.json").unlink()
+    again = given.run(protocol, heard)
+    assert heard.begun == [*(record.result.spec.id for record in tuned), last.result.spec.id]
+    assert {r.result.spec.id: (r.folder / "result.json").read_bytes() for r in again} == before
+    assert heard.total == len(records) + 2
 
 
 def test_a_chain_killed_in_the_middle_goes_on(given: Given, heard: Any) -> None:
