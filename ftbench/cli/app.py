@@ -11,12 +11,27 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, choose, download, finetune, predict, probe, report, run, status, validate, variability
+from ftbench.cli import (
+    catalog,
+    choose,
+    download,
+    finetune,
+    predict,
+    probe,
+    report,
+    run,
+    status,
+    summarize,
+    validate,
+    variability,
+)
 from ftbench.errors import FtbenchError, UsageError, explain
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
 
-Start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines, plainly and
+Your own rows? `ftbench choose reviews.csv --text review --label stars` says what to use for them, and keeps it.
+
+To compare methods start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines, plainly and
 with R3F, three seeds each, offline, and prints one table.
 
 Data goes to stdout, progress and logs to stderr. Exit codes: 0 done (a run that diverged is a result, too), 1 a run
@@ -33,6 +48,7 @@ app = typer.Typer(
 )
 app.command("choose")(choose.choose)
 app.command("finetune")(finetune.finetune)
+app.add_typer(summarize.app, name="summarize")
 app.command("probe")(probe.probe)
 app.command("variability")(variability.variability)
 app.command("run")(run.run)

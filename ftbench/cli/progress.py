@@ -53,6 +53,8 @@ class Lines:
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
 
+    def wrote(self, done: int, total: int) -> None: ...
+
 
 class Display(Lines):
     """Two bars: the runs of the study, and the steps of the present run with loss, speed and time left."""
@@ -130,6 +132,9 @@ class Display(Lines):
 
     def evaluated(self, done: int, metric: str, value: float) -> None:
         self._score = f"{metric} {value:.3f} "
+
+    def wrote(self, done: int, total: int) -> None:
+        self.progress.update(self.steps, about=f"{self._score}summary {done:,} of {total:,}")
 
 
 def what(spec: RunSpec) -> str:

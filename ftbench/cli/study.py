@@ -13,7 +13,7 @@ from typing import Any
 from ftbench.cli.output import describe_data, kept_weights, print_records
 from ftbench.cli.progress import Display, Lines
 from ftbench.errors import Interrupted, UsageError
-from ftbench.models.locate import Checkpoint, locate
+from ftbench.models.locate import Checkpoint, locate, require_decoder
 from ftbench.runs.able import Arms, settle
 from ftbench.runs.grid import Grid
 from ftbench.runs.signals import stop_on_signals
@@ -118,6 +118,7 @@ class Ask:
     tune: Sequence[str] = ()
     search: Sequence[str] = ()
     budget: int | None = None
+    writes: bool = False
 
 
 def to_request(ask: Ask) -> tuple[Request, Arms]:
@@ -129,14 +130,18 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         raise UsageError("--budget is for a search: say what to vary, as in --search lr=2e-5,1e-4")
     arms = settle(
         ask.methods, baseline=ask.baseline, axes=ask.axes, passes=ask.fixed.get("passes", "separate"),
-        searching=bool(ask.search), tune=ask.tune,
+        searching=bool(ask.search), tune=ask.tune, writes=ask.writes,
     )  # fmt: skip
     if ask.fixed.get("frozen_dropout") and "layers" not in ask.axes:
         raise UsageError("--frozen-dropout says what frozen layers do: choose layers, as in --layers top:3")
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
+    for task in tasks:
+        _require_command(task, writes=ask.writes)
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
     models = [locate_once(name, ask.revision) for name in ask.models]
+    for model in models if ask.writes else ():
+        require_decoder(model)
     data = [load_once(task) for task in tasks]
     request = Request(
         data=data,
@@ -149,6 +154,13 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         references=ask.references,
     )
     return request, arms
+
+
+def _require_command(task: Task, *, writes: bool) -> None:
+    """Raises UsageError for a task of another command."""
+    if (task.kind == "summarization") != writes:
+        command = "finetune" if writes else "summarize"
+        raise UsageError(f"task '{task.name}' is a {task.kind}: use `ftbench {command} --task {task.name}`")
 
 
 def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
@@ -239,5 +251,6 @@ def run_study(
             print(note, file=sys.stderr)
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
         for folder in kept_weights(grid.records):
-            print(f"Weights kept: `ftbench predict {folder} FILE` uses them.", file=sys.stderr)
+            use = f"from_pretrained('{folder}/model')" if ask.writes else f"`ftbench predict {folder} FILE`"
+            print(f"Weights kept: {use} uses them.", file=sys.stderr)
     return sum(record.result.status == "failed" for record in grid.records)

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ftbench.cli import options as flags
-from ftbench.cli.finetune import MACHINE, OUTPUT, OWN, ROWS, TASK_HELP, WHAT
+from ftbench.cli.arms import MACHINE, OUTPUT, OWN, ROWS, WHAT
+from ftbench.cli.finetune import TASK_HELP
 from ftbench.errors import UsageError
 
 MEASURE = "Measure"

@@ -26,7 +26,7 @@ from ftbench.runs.stages import Stage
 from ftbench.runs.store import Store
 from ftbench.runs.work import Bench, Options
 from ftbench.types import Data, Record, RunSpec, Search
-from ftbench.types.run import CHECKPOINT
+from ftbench.types.run import CHECKPOINT, TUNED
 
 POLL_SECONDS = 1.0
 
@@ -83,7 +83,7 @@ class Grid:
         arms: dict[str, list[Record]] = {}
         for record in self.records:
             spec = record.result.spec
-            if spec.kind == "finetune" and not spec.is_trial and record.result.status == "ok":
+            if spec.kind in TUNED and not spec.is_trial and record.result.status == "ok":
                 arms.setdefault(replace(spec, seed=0, data_seed=0).id, []).append(record)
         for group in arms.values():
             chosen = choose(group, which)

@@ -18,7 +18,7 @@ from ftbench.methods import METHODS, make, parse_stack
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import matched
 from ftbench.runs.matched import Stack
-from ftbench.runs.recipe import BATCH_SIZE, batching_for, lr_for, steps_for
+from ftbench.runs.recipe import BATCH_SIZE, batching_for, lr_for, steps_for, writing_for
 from ftbench.tasks.perturb import perturb
 from ftbench.types import Data, Record, RunSpec
 from ftbench.types.layers import resolve_layers
@@ -138,7 +138,9 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
 
     Raises UsageError for settings that no run can have.
     """
-    fields = {"batch_size": BATCH_SIZE, "lr": lr_for(model.width), **request.fixed, **chosen}
+    writes = data.task.kind == "summarization"
+    usual = {**writing_for(model.width, model.decoder), **data.task.decoding} if writes else {"lr": lr_for(model.width)}
+    fields = {"batch_size": BATCH_SIZE, **usual, **request.fixed, **chosen}
     fields.setdefault("train_size", data.task.default_train_size)
     rows = train_rows(data, fields)
     fields["steps"] = steps_for(
@@ -152,7 +154,7 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
         fields["layers"] = layers
     else:
         fields.pop("frozen_dropout", None)  # nothing is frozen: the same run
-    return {"kind": "finetune", **identity(data, model), **fields}
+    return {"kind": "summarize" if writes else "finetune", **identity(data, model), **fields}
 
 
 def train_rows(data: Data, fields: Mapping[str, Any]) -> int:
@@ -226,6 +228,12 @@ def check_arm(
         )
     if method.factor is None:
         matched.partner(method.compute, [other for other in arms if matched.std_plus_plus(other) is None])
+
+
+def check_fit(arm: Stack, *, writes: bool) -> None:
+    """Raises UsageError for methods that have nothing to do where summaries are written, or where they are not."""
+    if reasons := [reason for method in make(arm) if (reason := method.unfit(writes=writes))]:
+        raise UsageError("; ".join(reasons))
 
 
 def check_joined(arms: Sequence[Stack], passes: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ftbench.errors import FtbenchError, Interrupted, StoreError, UsageError
-from ftbench.models.locate import Checkpoint, fingerprint
+from ftbench.models.locate import Checkpoint, is_unchanged
 from ftbench.runs.manifest import Manifest
 from ftbench.runs.progress import Silent
 from ftbench.runs.rows import load_rows
@@ -107,7 +107,7 @@ class Worker:
 
     def _check(self, model: Checkpoint) -> None:
         """Once: the weights are still those that the study was planned with."""
-        if model.fingerprint not in self._checked and fingerprint(model.folder) != model.fingerprint:
+        if model.fingerprint not in self._checked and not is_unchanged(model):
             raise UsageError(f"the checkpoint '{model.name}' has other files than when the study was planned")
         self._checked.add(model.fingerprint)
 

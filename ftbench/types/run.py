@@ -23,6 +23,8 @@ CHECKPOINT = "checkpoint.safetensors"
 TUNING = ("bitfit", "lora", "adapter")
 #: kinds of runs that train a network on a task: those that methods are compared by
 TUNED = ("finetune", "summarize")
+#: behind the name of a split of which only some rows were scored, while training
+PART = "-part"
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
