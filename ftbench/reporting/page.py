@@ -40,7 +40,7 @@ def to_html(study: Study, *, skipped: Sequence[str] = (), more: Sequence[Table] 
     commands, places = origins([*study.records, *study.apart])
     return fill(
         title="ftbench report",
-        about=f"{len(study.records)} runs, {study.selection} weights. Columns sort when their heads are clicked.",
+        about=f"Scores of the {study.selection} weights. Columns sort when their heads are clicked.",
         conclusions=conclusions(study),
         charts=charts(study),
         tables=[*(table for name in TABLES if (table := make(study, name)) and table.rows), *more],
