@@ -97,7 +97,8 @@ def _doubtful_summaries(data: Data) -> list[str]:
     found = []
     for name, rows in data.splits.items():
         pairs = [
-            (_key([document]), _key(texts[:1])) for document, texts in zip(rows.texts[0], rows.summaries, strict=True)
+            (text_key([document]), text_key(texts[:1]))
+            for document, texts in zip(rows.texts[0], rows.summaries, strict=True)
         ]
         longer = sum(len(summary.split()) >= len(document.split()) for document, summary in pairs)
         copied = sum(document.startswith(summary) for document, summary in pairs)
