@@ -26,6 +26,7 @@ from ftbench.cli import (
     variability,
 )
 from ftbench.errors import FtbenchError, UsageError, explain
+from ftbench.runs import team
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
 
@@ -71,11 +72,16 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Sets up logging for every command."""
+    """Looks at how the process was started."""
+    if team.size() > 1 and context.invoked_subcommand not in team.SHARED:
+        if team.rank():
+            raise typer.Exit(2)
+        raise UsageError(f"torchrun and accelerate launch are for ftbench {' and '.join(team.SHARED)}")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ftbench.errors import Interrupted
+from ftbench.errors import Interrupted, StoreError, explain
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import engines
 from ftbench.runs.attend import LOST, Attendant
@@ -133,7 +133,10 @@ class Grid:
         self._planned |= {spec.id: spec for spec in specs}
         if self._plan is None:
             self._plan = path_for(self.store.root, specs)
-            Manifest.cancel_file(self._plan).unlink(missing_ok=True)
+            try:
+                Manifest.cancel_file(self._plan).unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"cannot write in {self.store.root}: {explain(error)}") from error
         plan = Manifest(
             path=self._plan,
             runs=list(self._planned.values()),

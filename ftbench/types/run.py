@@ -129,6 +129,8 @@ class RunSpec:
     weighting: Literal["class", "sample"] = _since("class")
     dtype: Literal["fp64", "paper"] = _since("fp64")
     probe: bool = _since(False)
+    # whether Python files of the checkpoint were run
+    remote_code: bool = _since(False)
     # summaries: what is trained on
     source_prefix: str = _since("")
     max_target_length: int = _since(0)
