@@ -32,8 +32,8 @@ HELP = """Compare ways to fine-tune a pretrained language model on little data, 
 
 Your own rows? `ftbench choose reviews.csv --text review --label stars` says what to use for them, and keeps it.
 
-To compare methods start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines, plainly and
-with R3F, three seeds each, offline, and prints one table.
+To compare methods start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines,
+plainly and with R3F, three seeds each, offline, and prints one table.
 
 Data goes to stdout, progress and logs to stderr. Exit codes: 0 done (a run that diverged is a result, too), 1 a run
 failed, 2 wrong usage, 130 interrupted (run the same command to continue).
