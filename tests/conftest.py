@@ -137,17 +137,21 @@ def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
     """``tiny_folder(n_train, n_validation, classes)``: a folder with train.csv and validation.csv (text, label)."""
 
     def write(n_train: int = 48, n_validation: int = 24, classes: int = 2) -> Path:
-        folder = tmp_path / f"tiny-{n_train}-{n_validation}-{classes}"
-        folder.mkdir(exist_ok=True)
-        for name, n, seed in (("train", n_train, 1), ("validation", n_validation, 2)):
-            rows = tiny_rows(n, classes, seed)
-            with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-                table = csv.writer(stream)
-                table.writerow(["text", "label"])
-                table.writerows((t, LABELS[label]) for t, label in zip(rows.texts[0], rows.labels, strict=True))
-        return folder
+        return write_tiny(tmp_path / f"tiny-{n_train}-{n_validation}-{classes}", n_train, n_validation, classes)
 
     return write
+
+
+def write_tiny(folder: Path, n_train: int = 48, n_validation: int = 24, classes: int = 2) -> Path:
+    """See the fixture ``tiny_folder``."""
+    folder.mkdir(exist_ok=True)
+    for name, n, seed in (("train", n_train, 1), ("validation", n_validation, 2)):
+        rows = tiny_rows(n, classes, seed)
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow(["text", "label"])
+            table.writerows((t, LABELS[label]) for t, label in zip(rows.texts[0], rows.labels, strict=True))
+    return folder
 
 
 def tiny_tokenizer(family: str) -> Any:

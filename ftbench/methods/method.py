@@ -222,6 +222,11 @@ class Method:
         return type(self).penalty is not Method.penalty
 
     @property
+    def replaces(self) -> bool:
+        """Whether ``finish`` puts other weights in the place of all, whatever other methods have made of them."""
+        return False
+
+    @property
     def can_join(self) -> bool:
         """Whether its passes may run as one batch with the clean one, each drawing masks of its own."""
         if self.owns_backward:
