@@ -41,7 +41,7 @@ def test_a_study_with_floors_and_examples(summarize: Ftbench, ftbench: Ftbench) 
     said = summarize("--method", "r3f", "--label-smoothing", "0.2", "--save-model", "all", "--seeds", "0,1")
     assert said.code == 0, said.err
     assert "lead" in said.out and "What was written" in said.out and "reference" in said.out
-    assert "from_pretrained" in said.err
+    assert "from_pretrained" in said.err and "Each run's scores" in said.out
     shown = summarize("--method", "r3f", "--label-smoothing", "0.2", "--seeds", "0,1", "--json")
     runs = shown.runs()
     assert [(run["kind"], run["method"], run["seed"]) for run in runs[1:]] == [
