@@ -11,8 +11,21 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, download, finetune, predict, probe, report, run, status, validate, variability
+from ftbench.cli import (
+    catalog,
+    download,
+    finetune,
+    predict,
+    probe,
+    report,
+    run,
+    status,
+    summarize,
+    validate,
+    variability,
+)
 from ftbench.errors import FtbenchError, UsageError, explain
+from ftbench.runs import team
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
 
@@ -32,6 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("finetune")(finetune.finetune)
+app.add_typer(summarize.app, name="summarize")
 app.command("probe")(probe.probe)
 app.command("variability")(variability.variability)
 app.command("run")(run.run)
@@ -54,11 +68,16 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Sets up logging for every command."""
+    """Looks at how the process was started."""
+    if team.size() > 1 and context.invoked_subcommand not in team.SHARED:
+        if team.rank():
+            raise typer.Exit(2)
+        raise UsageError(f"torchrun and accelerate launch are for ftbench {' and '.join(team.SHARED)}")
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def to_html(study: Study, *, skipped: Sequence[str] = (), more: Sequence[Table] 
     commands, places = origins([*study.records, *study.apart])
     return template.render(
         title="ftbench report",
-        about=f"{len(study.records)} runs, {study.selection} weights. Columns sort when their heads are clicked.",
+        about=f"Scores of the {study.selection} weights. Columns sort when their heads are clicked.",
         conclusions=conclusions(study),
         pictures=pictures,
         tables=[_table(table, f"t{i}") for i, table in enumerate(tables)],

@@ -18,6 +18,7 @@ from ftbench.runs.engines import Setup
 from ftbench.runs.files import write_atomic
 from ftbench.runs.progress import Progress
 from ftbench.runs.store import Store
+from ftbench.runs.team import Team
 from ftbench.types import Data, Record, Result, RunSpec
 from ftbench.types.run import CHECKPOINT, TUNED
 
@@ -41,6 +42,7 @@ class Options:
                    that starts from it is still to be done.
     retries:       a run that fails, or whose process dies, is tried so many times more.
     deterministic: torch refuses what it cannot compute the same way twice.
+    team:          the processes that share each run.
     """
 
     device: str = "auto"
@@ -55,6 +57,7 @@ class Options:
     retries: int = 0
     deterministic: bool = False
     setup: Setup = field(default_factory=Setup)
+    team: Team = field(default_factory=Team)
     should_stop: Callable[[], bool] = lambda: False
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +112,8 @@ class Bench:
         source = self.source(spec)
         while True:
             try:
-                return self._save(work(spec, self.data[spec.data], source, place, control), environment(str(device)))
+                outcome = options.team.do(work, spec, self.data[spec.data], source, place, control)
+                return self._save(outcome, environment(str(device)))
             except (Interrupted, StoreError, UsageError):
                 raise
             except Exception as error:
@@ -118,6 +122,24 @@ class Bench:
                     reason = explain_failure(spec, error, place.micro_batch)
                     return self.failed(spec, reason, "".join(traceback.format_exception(error)))
             self._shrink(spec, place, smaller)
+
+    def follow(self) -> None:
+        """In all processes of a team but the first: takes part in the runs that the first one begins, writes nothing.
+
+        Raises what ``Team.follow`` raises.
+        """
+        from ftbench.training.run import Place
+        from ftbench.training.watch import Control
+
+        options, team = self.options, self.options.team
+        control = Control(self.progress, options.checkpoint_every, options.should_stop)
+
+        def take_part(spec: RunSpec, source: Checkpoint, folder: Path, micro_batch: int | None) -> None:
+            device = team.group.device(set_up(options))
+            place = Place(folder, device, options.cache, options.prefix_cache, micro_batch, team.group)
+            import_object(WORK[spec.kind], "run")(spec, self.data[spec.data], source, place, control)
+
+        team.follow(take_part)
 
     def _shrink(self, spec: RunSpec, place: Any, micro_batch: int) -> None:
         """Begins the run anew with smaller micro-batches, so that all its steps have the same."""

@@ -23,6 +23,8 @@ CHECKPOINT = "checkpoint.safetensors"
 TUNING = ("bitfit", "lora", "adapter")
 #: kinds of runs that train a network on a task: those that methods are compared by
 TUNED = ("finetune", "summarize")
+#: behind the name of a split of which only some rows were scored, while training
+PART = "-part"
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -126,6 +128,8 @@ class RunSpec:
     weighting: Literal["class", "sample"] = _since("class")
     dtype: Literal["fp64", "paper"] = _since("fp64")
     probe: bool = _since(False)
+    # whether Python files of the checkpoint were run
+    remote_code: bool = _since(False)
     # summaries: what is trained on
     source_prefix: str = _since("")
     max_target_length: int = _since(0)
