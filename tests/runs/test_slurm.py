@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is SLURM"),
 ]
-LONG = 2000
+LONG = 1000
 
 
 @pytest.fixture(scope="module")
