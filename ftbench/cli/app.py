@@ -13,6 +13,7 @@ import typer
 import ftbench
 from ftbench.cli import (
     catalog,
+    choose,
     download,
     finetune,
     predict,
@@ -29,8 +30,10 @@ from ftbench.runs import team
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
 
-Start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines, plainly and
-with R3F, three seeds each, offline, and prints one table.
+Your own rows? `ftbench choose reviews.csv --text review --label stars` says what to use for them, and keeps it.
+
+To compare methods start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines,
+plainly and with R3F, three seeds each, offline, and prints one table.
 
 Data goes to stdout, progress and logs to stderr. Exit codes: 0 done (a run that diverged is a result, too), 1 a run
 failed, 2 wrong usage, 130 interrupted (run the same command to continue).
@@ -44,6 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("choose")(choose.choose)
 app.command("finetune")(finetune.finetune)
 app.add_typer(summarize.app, name="summarize")
 app.command("probe")(probe.probe)

@@ -55,7 +55,7 @@ class Grid:
     _engine: engines.Engine | None = None
 
     def run(self, stages: Iterable[Stage]) -> list[Record]:
-        """Every record of the study, in the stages' order.
+        """Every record of the study, in the stages' order. A stage is asked for when the one before is done.
 
         Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be
         loaded); all other failures become records with status ``failed``.
@@ -69,6 +69,10 @@ class Grid:
         if self._engine:
             self._engine.close()
             self._engine = None
+
+    def want_weights(self, specs: Iterable[RunSpec]) -> None:
+        """Of these runs a finished one that kept no weights is done again, to the same numbers."""
+        self._again |= {spec.id for spec in specs}
 
     def keep_models(self, which: str) -> None:
         """Keeps the weights of each arm's best or median seed, or of all.

@@ -28,7 +28,7 @@ from ftbench.types.run import TRIAL_SEED, TUNING
 #: raised whenever a change in training or evaluation can move a number
 ENGINE_REVISION = 1
 #: fields of RunSpec whose rows or labels the data seed draws
-DRAWN = ("imbalance", "train_size", "label_noise", "select_on", "limit")
+DRAWN = ("imbalance", "train_size", "label_noise", "select_on", "limit", "folds")
 #: as a ``--method``: each one of the table
 ALL = "all"
 #: as a ``--tune``: the method alone chooses

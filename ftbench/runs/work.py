@@ -38,6 +38,7 @@ class Options:
     """How the study is carried out; none of it changes a number.
 
     keep_model:    write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
+    keep_references: where models are kept, the linear model of reference runs too.
     need_models:   later runs start from the earlier ones: one that kept no weights is trained once more where a run
                    that starts from it is still to be done.
     retries:       a run that fails, or whose process dies, is tried so many times more.
@@ -51,6 +52,7 @@ class Options:
     force: bool = False
     retry_failed: bool = False
     keep_model: bool = False
+    keep_references: bool = False
     need_models: bool = False
     checkpoint_every: int = 0
     prefix_cache: str = "auto"
@@ -62,7 +64,10 @@ class Options:
 
     def to_json(self) -> dict[str, Any]:
         """What a worker has to know."""
-        names = ("device", "threads", "keep_model", "checkpoint_every", "prefix_cache", "retries", "deterministic")
+        names = (
+            "device", "threads", "keep_model", "keep_references", "checkpoint_every", "prefix_cache", "retries",
+            "deterministic",
+        )  # fmt: skip
         cache = str(self.cache.absolute()) if self.cache else None
         return {**{name: getattr(self, name) for name in names}, "cache": cache}
 
@@ -153,7 +158,9 @@ class Bench:
             torch.cuda.empty_cache()
 
     def _save(self, outcome: Any, where: Mapping[str, Any]) -> Record:
-        kept = self.options.keep_model and not outcome.result.spec.is_trial
+        spec = outcome.result.spec
+        kept = self.options.keep_model and not spec.is_trial
+        kept = kept and (spec.kind != "reference" or self.options.keep_references)
         return self.store.save(
             outcome.result,
             outcome.cost,
