@@ -40,6 +40,14 @@ def finetune(
         typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.", rich_help_panel=WHAT),
     ] = None,
     revision: arms.Revision = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run Python files that come with the model, which can do anything; it is recorded in the runs.",
+            rich_help_panel=WHAT,
+        ),
+    ] = False,
     seeds: arms.Seeds = "0-2",
     epochs: arms.Epochs = None,
     steps: arms.Steps = None,
@@ -104,6 +112,7 @@ def finetune(
     threads: arms.Threads = None,
     jobs: flags.Jobs = "1",
     engine: flags.EngineName = None,
+    engine_option: flags.EngineOption = None,
     jobs_per_gpu: flags.JobsPerGpu = 1,
     time_limit: flags.TimeLimit = None,
     retries: flags.Retries = 0,
@@ -199,9 +208,11 @@ def finetune(
         fixed=fixed,
         search=list(search or []),
         budget=budget,
+        remote_code=trust_remote_code,
     )
     options = flags.machine(
-        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        jobs=jobs, engine=engine, engine_option=engine_option,
+        jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
         retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
         checkpoint_every=checkpoint_every,
         prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache"),

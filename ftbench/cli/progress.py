@@ -143,12 +143,13 @@ def what(spec: RunSpec) -> str:
         return "references"
     if spec.kind == "variability":
         return "layers"
+    layers = f" {spec.layers}" if spec.layers else ""
     if spec.is_trial:
-        return f"{spec.method} lr {spec.lr:g}, trial"
+        return f"{spec.method}{layers} lr {spec.lr:g}, trial"
     if spec.kind == "probe" and not spec.parents:
         return f"{spec.encoder or 'pretrained'} encoder, probed"
     before = f" after {spec.encoder}" if spec.encoder else ""
-    return f"{spec.method} seed {spec.seed}{before}{', probed' if spec.kind == 'probe' else ''}"
+    return f"{spec.method}{layers} seed {spec.seed}{before}{', probed' if spec.kind == 'probe' else ''}"
 
 
 def outcome(record: Record, *, skipped: bool) -> str:

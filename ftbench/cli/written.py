@@ -20,9 +20,9 @@ from ftbench.runs.study_file import Source, Stage, cells
 COMMANDS: dict[str, Callable[..., None]] = {"finetune": finetune, "probe": probe, "variability": variability}
 #: flags that say how and where runs are done, not which: those of `ftbench run`
 OF_THE_RUN = (
-    "device", "threads", "jobs", "engine", "jobs_per_gpu", "time_limit", "retries", "deterministic", "output_dir",
-    "force", "retry_failed", "checkpoint_every", "prefix_cache", "quiet", "json", "figure", "track", "form",
-    "save_model",
+    "device", "threads", "jobs", "engine", "engine_option", "jobs_per_gpu", "time_limit", "retries",
+    "deterministic", "output_dir", "force", "retry_failed", "checkpoint_every", "prefix_cache", "quiet", "json",
+    "figure", "track", "form", "save_model",
 )  # fmt: skip
 
 

@@ -281,7 +281,7 @@ def read_classifier(
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    local = {"local_files_only": True, "trust_remote_code": False}
+    local = {"local_files_only": True, "trust_remote_code": checkpoint.remote_code}
     try:
         with quiet():
             config = AutoConfig.from_pretrained(checkpoint.folder, **local, **(fields or {}))

@@ -66,6 +66,7 @@ class Checkpoint:
     origin:      the pretrained checkpoint that a run of the store tuned this one from (its fingerprint is that one's);
                  None for a checkpoint that is where it all starts
     blocks:      transformer layers in the order in which they run, a decoder's included; 0 where it does not say
+    remote_code: whether Python files of the checkpoint may be run, which somebody has to have asked for
     decoder:     ``own``: the checkpoint has an encoder and a decoder; ``bert2bert``: the decoder is to be made of its
                  encoder, see ``warm_start``; empty: there is none
     kind:        the family, as ``config.json`` calls it
@@ -77,12 +78,14 @@ class Checkpoint:
     width: int = 0
     blocks: int = 0
     origin: Checkpoint | None = None
+    remote_code: bool = False
     decoder: Literal["", "own", "bert2bert"] = ""
     kind: str = ""
 
 
-def locate(name: str, revision: str | None = None) -> Checkpoint:
-    """Finds the model called ``name``; ``bert2bert:NAME`` is the encoder NAME that a decoder is made of.
+def locate(name: str, revision: str | None = None, *, remote_code: bool = False) -> Checkpoint:
+    """Finds the model called ``name``; ``bert2bert:NAME`` is the encoder NAME that a decoder is made of. With
+    ``remote_code`` its Python files are found, too.
 
     Raises UsageError for a folder that is not a usable checkpoint (which file is missing, pickled
     weights only), and FtbenchError when the hub cannot be reached or a packaged file was changed.
@@ -96,13 +99,14 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     elif Path(name).exists() or name.startswith((".", "/", "~")):
         folder = Path(name).expanduser()
     else:
-        folder = _from_hub(name, revision)
+        folder = _from_hub(name, revision, remote_code=remote_code)
     _require_usable(folder, name)
     config = _config(folder)
+    found = fingerprint(folder, remote_code=remote_code)
     kind = str(config.get("model_type", ""))
     decoder: Literal["", "own"] = "own" if config.get("is_encoder_decoder") else ""
     width = _first(config, WIDTHS) or _first(config.get("encoder") or {}, WIDTHS)
-    return Checkpoint(name, folder, fingerprint(folder), width, _blocks(config), decoder=decoder, kind=kind)
+    return Checkpoint(name, folder, found, width, _blocks(config), remote_code=remote_code, decoder=decoder, kind=kind)
 
 
 def _warm(encoder: Checkpoint) -> Checkpoint:
@@ -120,7 +124,7 @@ def _warm_fingerprint(encoder: str) -> str:
 
 def is_unchanged(checkpoint: Checkpoint) -> bool:
     """Whether the files are those that the checkpoint was located with."""
-    now = fingerprint(checkpoint.folder)
+    now = fingerprint(checkpoint.folder, remote_code=checkpoint.remote_code)
     return checkpoint.fingerprint == (_warm_fingerprint(now) if checkpoint.decoder == "bert2bert" else now)
 
 
@@ -138,11 +142,13 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.safetensors") if p.name.startswith("model"))
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over weights, ``config.json`` and tokenizer files: other bytes, other fingerprint."""
+def fingerprint(folder: Path, *, remote_code: bool = False) -> str:
+    """SHA-256 over weights, ``config.json`` and tokenizer files, and code that may be run: other bytes, other
+    fingerprint."""
     named = [folder / "config.json", *(folder / f for f in TOKENIZER_FILES)]
+    code = sorted(folder.glob("*.py")) if remote_code else []
     digest = hashlib.sha256()
-    for path in (*weight_files(folder), *(p for p in named if p.is_file())):
+    for path in (*weight_files(folder), *(p for p in named if p.is_file()), *code):
         digest.update(f"{path.name}\x1d{file_hash(path)}\x1e".encode())
     return digest.hexdigest()[:16]
 
@@ -181,11 +187,12 @@ def _packaged(model: PackagedModel) -> Path:
     return folder
 
 
-def _from_hub(repo: str, revision: str | None, hint: str = "") -> Path:
+def _from_hub(repo: str, revision: str | None, hint: str = "", *, remote_code: bool = False) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     offline = constants.HF_HUB_OFFLINE  # huggingface_hub 1.x asks the hub all the same when it is given a commit
     wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES]
+    wanted += ["*.py"] * remote_code
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except Exception as error:  # the hub raises a dozen kinds; the user needs one message

@@ -22,6 +22,7 @@ from ftbench.types.run import TUNED
 ROW_AXES = {
     "model": "model", "train_size": "train", "imbalance": "imbal.", "label_noise": "noise", "select_on": "select",
     "limit": "limit", "max_length": "length", "encoder": "tuned on",
+    "folds": "folds",
 }  # fmt: skip
 RECIPE_AXES = {
     "lr": "lr", "steps": "steps", "batch_size": "batch", "precision": "precision", "passes": "passes",

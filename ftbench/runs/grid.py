@@ -8,17 +8,17 @@ of Python's) is done again by the next command: that says little about the run.
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ftbench.errors import Interrupted
+from ftbench.errors import Interrupted, StoreError, explain
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import engines
 from ftbench.runs.attend import LOST, Attendant
 from ftbench.runs.claim import holder
+from ftbench.runs.environment import command
 from ftbench.runs.manifest import Manifest, path_for, tasks_of
 from ftbench.runs.progress import StudyProgress
 from ftbench.runs.rows import save_rows
@@ -55,7 +55,7 @@ class Grid:
     _engine: engines.Engine | None = None
 
     def run(self, stages: Iterable[Stage]) -> list[Record]:
-        """Every record of the study, in the stages' order.
+        """Every record of the study, in the stages' order. A stage is asked for when the one before is done.
 
         Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be
         loaded); all other failures become records with status ``failed``.
@@ -69,6 +69,10 @@ class Grid:
         if self._engine:
             self._engine.close()
             self._engine = None
+
+    def want_weights(self, specs: Iterable[RunSpec]) -> None:
+        """Of these runs a finished one that kept no weights is done again, to the same numbers."""
+        self._again |= {spec.id for spec in specs}
 
     def keep_models(self, which: str) -> None:
         """Keeps the weights of each arm's best or median seed, or of all.
@@ -129,7 +133,10 @@ class Grid:
         self._planned |= {spec.id: spec for spec in specs}
         if self._plan is None:
             self._plan = path_for(self.store.root, specs)
-            Manifest.cancel_file(self._plan).unlink(missing_ok=True)
+            try:
+                Manifest.cancel_file(self._plan).unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"cannot write in {self.store.root}: {explain(error)}") from error
         plan = Manifest(
             path=self._plan,
             runs=list(self._planned.values()),
@@ -137,7 +144,7 @@ class Grid:
             models=self.models,
             parents={record.result.spec.id: record.folder for record in self.parents},
             options=self.options.to_json(),
-            command=["ftbench", *sys.argv[1:]],
+            command=command(),
         )
         plan.write()
         for key in {spec.data for spec in specs if for_workers}:

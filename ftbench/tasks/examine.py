@@ -29,7 +29,7 @@ class Examined:
 
 def examine(data: Data) -> Examined:
     """Counts per split and warnings. Texts are equal when they are so without case and spaces."""
-    keys = {name: [_key(row) for row in zip(*rows.texts, strict=True)] for name, rows in data.splits.items()}
+    keys = {name: [text_key(row) for row in zip(*rows.texts, strict=True)] for name, rows in data.splits.items()}
     splits = {name: _counts(rows, keys[name], data.labels) for name, rows in data.splits.items()}
     warnings = [*_leaks(keys), *_contradictions(data, keys["train"])]
     if data.task.kind == "summarization":
@@ -97,7 +97,8 @@ def _doubtful_summaries(data: Data) -> list[str]:
     found = []
     for name, rows in data.splits.items():
         pairs = [
-            (_key([document]), _key(texts[:1])) for document, texts in zip(rows.texts[0], rows.summaries, strict=True)
+            (text_key([document]), text_key(texts[:1]))
+            for document, texts in zip(rows.texts[0], rows.summaries, strict=True)
         ]
         longer = sum(len(summary.split()) >= len(document.split()) for document, summary in pairs)
         copied = sum(document.startswith(summary) for document, summary in pairs)
@@ -136,5 +137,6 @@ def _doubtful_labels(data: Data) -> list[str]:
     return warnings
 
 
-def _key(row: Sequence[str]) -> str:
+def text_key(row: Sequence[str]) -> str:
+    """A row's texts without case and spaces: rows that share it are told apart by nobody."""
     return "\x1f".join(" ".join(text.split()).casefold() for text in row)

@@ -116,6 +116,7 @@ def apply_perturbations(spec: RunSpec, data: Data) -> Data:
         data_seed=spec.data_seed,
         select_on=spec.select_on,
         limit=spec.limit,
+        folds=spec.folds,
     )
 
 

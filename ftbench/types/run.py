@@ -97,6 +97,7 @@ class RunSpec:
     label_noise: float = _since(0.0)
     select_on: float = _since(0.0)
     limit: int | None = _since(None)
+    folds: int = _since(0)
     max_length: int = _since(128)
     # recipe
     steps: int = _since(0)
@@ -128,6 +129,8 @@ class RunSpec:
     weighting: Literal["class", "sample"] = _since("class")
     dtype: Literal["fp64", "paper"] = _since("fp64")
     probe: bool = _since(False)
+    # whether Python files of the checkpoint were run
+    remote_code: bool = _since(False)
     # summaries: what is trained on
     source_prefix: str = _since("")
     max_target_length: int = _since(0)
@@ -152,6 +155,10 @@ class RunSpec:
 
     def hashed(self) -> dict[str, Any]:
         """The fields that the id is made of."""
+        return dict(self._hashed)
+
+    @cached_property
+    def _hashed(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -186,7 +193,7 @@ class RunSpec:
         """The rows and the model: references and methods that share it can be compared."""
         return (
             self.task, self.data, self.task_revision, self.weights, self.train_size, self.label_noise,
-            self.select_on, self.limit, self.max_length, self.imbalance, self.encoder,
+            self.select_on, self.limit, self.max_length, self.imbalance, self.encoder, self.folds,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -223,6 +230,7 @@ def _check(spec: RunSpec) -> None:
         ("label_noise", 0 <= spec.label_noise < 1, "from 0 to below 1"),
         ("imbalance", spec.imbalance is None or 0 < spec.imbalance <= 1, "above 0, at most 1"),
         ("select_on", 0 <= spec.select_on < 1, "a fraction from 0 to below 1"),
+        ("folds", spec.folds == 0 or spec.folds >= 2, "at least 2, or 0 for none"),
         ("limit", spec.limit is None or spec.limit >= 1, "at least 1"),
         ("max_length", spec.max_length >= 4, "at least 4 tokens"),
         ("steps", spec.steps >= (spec.kind in TUNED), "at least 1"),
