@@ -94,6 +94,10 @@ class Choosing:
         """The run that measures the layers of a candidate on a unit's rows; None where its layers are said."""
         return self._measured_by(self.by_name[name], self.parts.pool, unit, {"folds": FOLDS})
 
+    def measured_by_whole(self, name: str) -> RunSpec | None:
+        """As ``measured_by``, on the whole pool."""
+        return self._measured_by(self.by_name[name], self.parts.whole, 0, {})
+
     def last(self, name: str) -> RunSpec:
         """The run that trains a candidate on the pool and scores the test part."""
         return self._spec(self.by_name[name], self.parts.whole, 0, {})
@@ -132,7 +136,7 @@ class Choosing:
         self.tell(f"{WHY[self.race.why_over]}: training {self.race.choice} on all {self.race.rows} rows")
         racing = grid.options
         grid.options = replace(racing, keep_model=True, keep_references=True, retry_failed=True)
-        if first := self._measured_by(self.by_name[self.race.choice], self.parts.whole, 0, {}):
+        if first := self.measured_by_whole(self.race.choice):
             yield lambda records: [first]
         final = self.last(self.race.choice)
         grid.want_weights([final])
