@@ -73,6 +73,7 @@ class Choosing:
         self.journal = Journal.open(self.store.root / slug(pool.task.name) / f"choice-{self.id}.json")
         self.final: Record | None = None
         self._fields: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._warm = False  # until the first round is done: what it takes to start is in no run's cost
 
     @property
     def id(self) -> str:
@@ -127,7 +128,8 @@ class Choosing:
         earlier, more = self._known(), self.budget > self.journal.budget
         if earlier:
             yield lambda records: list(earlier.values())
-        self._take(earlier, grid.records, 0.0)
+        if earlier:
+            self._take(earlier, grid.records, 0.0)
         self.race.out |= {name: why for name, why in self.journal.out.items() if not (more and why.startswith(NO_TIME))}
         self.race.why_over = "" if more else self.journal.over
 
@@ -193,7 +195,8 @@ class Choosing:
         """Finished runs into the race. wall: seconds of the round, shared out by what the runs measured themselves."""
         found = {job: self._found(spec, records) for job, spec in specs.items()}
         own = {job: record.cost.wall_seconds + record.cost.evaluate_seconds for job, record in found.items()}
-        besides = max(0.0, wall * self.jobs - sum(own.values())) / max(1, len(own))
+        besides = max(0.0, wall * self.jobs - sum(own.values())) / max(1, len(own)) if self._warm else 0.0
+        self._warm = self._warm or wall > 0
         for (name, unit), record in found.items():
             seconds = self.journal.seconds.setdefault(record.result.spec.id, own[name, unit] + besides)
             scored = self._scored(name, record, seconds)
@@ -282,7 +285,6 @@ class Choosing:
 
 
 def load_once() -> None:
-    """Loads what training needs now, so that its seconds are in no run's cost. (With an engine of other processes the
-    first run of each still has them.)"""
+    """Loads what training needs now, so that its seconds are in no run's cost."""
     import ftbench.training.reference
     import ftbench.training.run  # noqa: F401
