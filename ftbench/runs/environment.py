@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import sys
 from typing import Any
 
 import ftbench
 from ftbench.runs import team
 
+#: tokens of the hub and of other services by their beginning, and what stands before the host of an address
+_SECRET = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[bp]-)[A-Za-z0-9_-]{8,}|(?<=://)[^/@\s]+(?=@)")
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
@@ -22,6 +25,11 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "missing"
     return found
+
+
+def command() -> list[str]:
+    """The command as it was typed, without what looks like a token or a password."""
+    return ["ftbench", *(_SECRET.sub("***", word) for word in sys.argv[1:])]
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -37,5 +45,5 @@ def environment(device: str) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "processes": team.size(),
-        "command": ["ftbench", *sys.argv[1:]],
+        "command": command(),
     }
