@@ -48,7 +48,8 @@ VERSIONS = {
 SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
 TEXTS = frozenset({
-    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", "remote_code", "checkpoint",
+    "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", "checkpoint",
+    "remote_code",
     "smoothed_over", "source_prefix", "early_stopping", *VERSIONS,
 })  # fmt: skip
 LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
