@@ -2,6 +2,7 @@
 
     python benchmarks/methods.py                                # every method of the table
     python benchmarks/methods.py --only mixout,l2sp --pairs 5
+    python benchmarks/methods.py --section memory               # peak memory alone
     python benchmarks/methods.py --section gpu                  # batch 16 and 32 in bf16, needs CUDA
 
 Batches of 32 rows of 64 tokens (openings of the embedded news articles), MiniLM, float32, one thread. Blocks of std
@@ -138,7 +139,7 @@ def peak(method: str) -> float:
 def print_peak(method: str) -> None:
     """Prints the peak of this process after its steps."""
     with tempfile.TemporaryDirectory() as folder:
-        block(training(method, Path(folder)), 6)()
+        block(training(method, Path(folder)), 4)()
         meter = Meter(Cost(), torch.device("cpu"))
         meter.record_peak()
         print(meter.cost.peak_memory / 2**20)
@@ -160,6 +161,18 @@ def section_cpu(methods: list[str], pairs: int, *, memory: bool) -> list[dict[st
                 card["memory_ratio"] = peak(method) / base
             cards.append(card)
             print(line(card), flush=True)
+    return cards
+
+
+def section_memory(methods: list[str]) -> list[dict[str, Any]]:
+    """Peak memory of each method's process over that of std's, and the difference."""
+    base = peak("std")
+    print(f"std {base:,.0f} MiB")
+    cards = []
+    for method in methods:
+        found = peak(method)
+        cards.append({"method": method, "memory": found, "memory_ratio": found / base})
+        print(f"{method:<24} {found:8,.0f} MiB {found / base:6.2f} {found - base:+8,.0f} MiB", flush=True)
     return cards
 
 
@@ -207,7 +220,7 @@ def line(card: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="comma list of methods")
-    parser.add_argument("--section", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--section", choices=("cpu", "memory", "gpu"), default="cpu")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--no-memory", action="store_true", help="without the processes that measure peak memory")
     parser.add_argument("--json", type=Path, help="write the figures here too")
@@ -220,6 +233,8 @@ def main() -> None:
     methods = arms(arguments.only.split(",") if arguments.only else None)
     if arguments.section == "gpu":
         cards = section_gpu(methods, arguments.pairs)
+    elif arguments.section == "memory":
+        cards = section_memory(methods)
     else:
         cards = section_cpu(methods, arguments.pairs, memory=not arguments.no_memory)
     if arguments.json:

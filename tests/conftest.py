@@ -105,22 +105,52 @@ def tiny_data() -> Callable[..., Data]:
     return tiny_data_of
 
 
+def tiny_summaries_of(n_train: int = 32, n_validation: int = 16) -> Data:
+    """See the fixture ``tiny_summaries``."""
+    task = Task(
+        name="tiny-summaries",
+        kind="summarization",
+        source=Files("tiny.csv"),
+        inputs=("text",),
+        target="summary",
+        metrics=("rouge1", "rouge2", "rougeL", "rougeLsum"),
+    )
+
+    def rows(n: int, seed: int) -> Rows:
+        texts = tiny_rows(n, 4, seed).texts
+        named = [[word for word in text.split() if word not in FILLERS] for text in texts[0]]
+        summaries = tuple((" ".join(["the", *words]), " ".join(words)) for words in named)
+        return Rows(texts, np.zeros(n, dtype=np.int64), np.arange(n, dtype=np.int64), summaries=summaries)
+
+    return Data(task, {"train": rows(n_train, 1), "validation": rows(n_validation, 2)}, ())
+
+
+@pytest.fixture(scope="session")
+def tiny_summaries() -> Callable[..., Data]:
+    """``tiny_summaries(n_train=32, n_validation=16)``: texts, and their words of a topic; two references each."""
+    return tiny_summaries_of
+
+
 @pytest.fixture
 def tiny_folder(tmp_path: Path) -> Callable[..., Path]:
     """``tiny_folder(n_train, n_validation, classes)``: a folder with train.csv and validation.csv (text, label)."""
 
     def write(n_train: int = 48, n_validation: int = 24, classes: int = 2) -> Path:
-        folder = tmp_path / f"tiny-{n_train}-{n_validation}-{classes}"
-        folder.mkdir(exist_ok=True)
-        for name, n, seed in (("train", n_train, 1), ("validation", n_validation, 2)):
-            rows = tiny_rows(n, classes, seed)
-            with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-                table = csv.writer(stream)
-                table.writerow(["text", "label"])
-                table.writerows((t, LABELS[label]) for t, label in zip(rows.texts[0], rows.labels, strict=True))
-        return folder
+        return write_tiny(tmp_path / f"tiny-{n_train}-{n_validation}-{classes}", n_train, n_validation, classes)
 
     return write
+
+
+def write_tiny(folder: Path, n_train: int = 48, n_validation: int = 24, classes: int = 2) -> Path:
+    """See the fixture ``tiny_folder``."""
+    folder.mkdir(exist_ok=True)
+    for name, n, seed in (("train", n_train, 1), ("validation", n_validation, 2)):
+        rows = tiny_rows(n, classes, seed)
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow(["text", "label"])
+            table.writerows((t, LABELS[label]) for t, label in zip(rows.texts[0], rows.labels, strict=True))
+    return folder
 
 
 def tiny_tokenizer(family: str) -> Any:
@@ -264,8 +294,11 @@ def make_spec_of(data: Data, model: Path, methods: str = "std", **fields: Any) -
     from ftbench.models.locate import locate
 
     usual: dict[str, Any] = {"steps": 12, "batch_size": 8, "lr": 1e-2, "seed": 0, "max_length": 32}
+    writes = data.task.kind == "summarization"
+    if writes:
+        usual |= {"max_target_length": 12, "max_new_tokens": 6, "num_beams": 2}
     return RunSpec(
-        kind="finetune",
+        kind="summarize" if writes else "finetune",
         task=data.task.name,
         data=data.fingerprint,
         weights=locate(str(model)).fingerprint,
@@ -290,11 +323,13 @@ def finetune_tiny() -> Callable[..., Any]:
 
         from ftbench.models.locate import locate
         from ftbench.training.run import Place, finetune
+        from ftbench.training.summarize import summarize
         from ftbench.training.watch import Control
 
         folder.mkdir(parents=True, exist_ok=True)
         spec = make_spec_of(data, model, methods, **fields)
-        return finetune(spec, data, locate(str(model)), Place(folder, torch.device("cpu")), control or Control())
+        work = summarize if spec.kind == "summarize" else finetune
+        return work(spec, data, locate(str(model)), Place(folder, torch.device("cpu")), control or Control())
 
     return run
 

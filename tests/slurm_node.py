@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo")
 #: where Debian keeps services
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -126,18 +128,33 @@ def slurm_node(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
         _wait_for(idle, "idle node", folder)
         yield environment
     finally:
-        quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False}
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(["scancel", "--full", "--user=root"], timeout=20, **quiet)  # type: ignore[call-overload]
-            subprocess.run(["scancel", "--full", "--signal=KILL", "--user=root"], timeout=20, **quiet)  # type: ignore[call-overload]
+        for signal_name in ("TERM", "KILL"):
+            _quietly(["scancel", "--full", f"--signal={signal_name}", "--user=root"], environment)
         for service in reversed(started):
             service.terminate()
         for service in reversed(started):
-            try:
-                service.wait(10)
-            except subprocess.TimeoutExpired:
-                service.kill()
-                service.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                service.wait(5)
+        _kill_all(folder)
+        for service in started:
+            service.wait()
+
+
+def _quietly(command: list[str], environment: dict[str, str]) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, env=environment, capture_output=True, check=False, timeout=20)
+
+
+def _kill_all(folder: Path) -> None:
+    """What is left of services and jobs: processes with this configuration in their environment, and those that write
+    this log (SLURM's keeper of a job clears its environment)."""
+    conf, log = str(folder / "slurm.conf"), str(folder / "slurmd.log")
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            own = process.environ().get("SLURM_CONF") == conf
+            keeps = process.name() == "slurmstepd" and log in [file.path for file in process.open_files()]
+            if process.pid != os.getpid() and (own or keeps):
+                process.kill()
 
 
 if __name__ == "__main__":

@@ -11,13 +11,29 @@ from typing import Annotated
 import typer
 
 import ftbench
-from ftbench.cli import catalog, download, finetune, predict, probe, report, run, status, validate, variability
+from ftbench.cli import (
+    catalog,
+    choose,
+    download,
+    finetune,
+    predict,
+    probe,
+    report,
+    run,
+    status,
+    summarize,
+    validate,
+    variability,
+)
 from ftbench.errors import FtbenchError, UsageError, explain
+from ftbench.runs import team
 
 HELP = """Compare ways to fine-tune a pretrained language model on little data, and trust the numbers.
 
-Start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines, plainly and
-with R3F, three seeds each, offline, and prints one table.
+Your own rows? `ftbench choose reviews.csv --text review --label stars` says what to use for them, and keeps it.
+
+To compare methods start with `ftbench finetune --method r3f`: it fine-tunes a small real model on real headlines,
+plainly and with R3F, three seeds each, offline, and prints one table.
 
 Data goes to stdout, progress and logs to stderr. Exit codes: 0 done (a run that diverged is a result, too), 1 a run
 failed, 2 wrong usage, 130 interrupted (run the same command to continue).
@@ -31,7 +47,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("choose")(choose.choose)
 app.command("finetune")(finetune.finetune)
+app.add_typer(summarize.app, name="summarize")
 app.command("probe")(probe.probe)
 app.command("variability")(variability.variability)
 app.command("run")(run.run)
@@ -54,11 +72,16 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Sets up logging for every command."""
+    """Looks at how the process was started."""
+    if team.size() > 1 and context.invoked_subcommand not in team.SHARED:
+        if team.rank():
+            raise typer.Exit(2)
+        raise UsageError(f"torchrun and accelerate launch are for ftbench {' and '.join(team.SHARED)}")
 
 
 def main() -> None:

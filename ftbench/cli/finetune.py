@@ -8,30 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from ftbench.cli import arms
 from ftbench.cli import options as flags
+from ftbench.cli.arms import MACHINE, OWN, RECIPE, ROWS, WHAT
 
-METHOD_HELP = (
-    "A method, with fields after a colon: r3f:weight=0.5,eps=1e-3. A + stacks methods into one arm. Repeat for "
-    "more arms; std runs beside them. `all` is every method at its defaults; `ftbench list methods` shows them."
-)
-TUNE_HELP = (
-    "What is tuned in the chosen layers: full, bitfit, lora or adapter, with fields as in lora:rank=16. It is the "
-    "method of that name, put before every arm. Repeat for several [full]."
-)
 LAYERS_HELP = (
     "Which layers are tuned, counted from 1: BOTTOM:TOP:HEAD (2:4:4; layers above the head are not loaded), top:3, "
     "all, or auto: up to l*, the layer that `ftbench variability` recommends, with the head on it; auto:2 tunes two. "
     "'l*-down:2:top' keeps the head on top, 'l*-up' tunes what lies above l*. A comma list is an axis [all]."
 )
-SEARCH_HELP = (
-    "Values to choose from on a slice of train: weight=0.1,1 (of each method that has the field), r3f:weight=0.1,1, "
-    "lr=2e-5,1e-4 (of the recipe; lr alone, or not said, is searched around its default). Repeat for more."
-)
 TASK_HELP = (
     "A task or a group (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), a task file "
     "(my-task.toml), or hub:ORG/NAME. Repeat, or give a comma list."
 )
-WHAT, OWN, ROWS, RECIPE, MACHINE, OUTPUT = "What", "Your own data", "Rows", "Recipe", "Machine", "Runs and output"
 
 
 def finetune(
@@ -43,41 +32,28 @@ def finetune(
             rich_help_panel=WHAT,
         ),
     ] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help=METHOD_HELP, rich_help_panel=WHAT)] = None,
-    tune: Annotated[list[str] | None, typer.Option("--tune", help=TUNE_HELP, rich_help_panel=WHAT)] = None,
+    method: arms.Method = None,
+    tune: arms.Tune = None,
     layers: Annotated[str | None, typer.Option("--layers", help=LAYERS_HELP, rich_help_panel=WHAT)] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.", rich_help_panel=WHAT),
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Revision of a hub model: branch, tag or commit.", rich_help_panel=WHAT)
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(help="Seeds: 0-4 or 0,2,5. At least six make a test possible.", rich_help_panel=WHAT)
-    ] = "0-2",
-    epochs: Annotated[
-        str | None, typer.Option(help="Epochs exactly; a comma list is an axis.", rich_help_panel=RECIPE)
-    ] = None,
-    steps: Annotated[
-        str | None, typer.Option(help="Optimizer steps exactly; a comma list is an axis.", rich_help_panel=RECIPE)
-    ] = None,
-    lr: Annotated[
-        str | None,
+    revision: arms.Revision = None,
+    trust_remote_code: Annotated[
+        bool,
         typer.Option(
-            help="Peak learning rate [1e-4, 5e-5 or 2e-5 by the model's width]; a comma list is an axis.",
-            rich_help_panel=RECIPE,
+            "--trust-remote-code",
+            help="Run Python files that come with the model, which can do anything; it is recorded in the runs.",
+            rich_help_panel=WHAT,
         ),
-    ] = None,
-    batch_size: Annotated[
-        str | None, typer.Option(help="Rows a step [16]; a comma list is an axis.", rich_help_panel=RECIPE)
-    ] = None,
-    train_size: Annotated[
-        str | None,
-        typer.Option(
-            help="Training rows, drawn stratified; 'all' for all; a comma list is an axis.", rich_help_panel=ROWS
-        ),
-    ] = None,
+    ] = False,
+    seeds: arms.Seeds = "0-2",
+    epochs: arms.Epochs = None,
+    steps: arms.Steps = None,
+    lr: arms.Lr = None,
+    batch_size: arms.BatchSize = None,
+    train_size: arms.TrainSize = None,
     label_noise: Annotated[
         str | None,
         typer.Option(
@@ -91,14 +67,9 @@ def finetune(
             rich_help_panel=ROWS,
         ),
     ] = None,
-    data_seeds: Annotated[
-        str, typer.Option(help="Seeds of the rows drawn and the labels flipped.", rich_help_panel=ROWS)
-    ] = "0",
-    search: Annotated[list[str] | None, typer.Option("--search", help=SEARCH_HELP, rich_help_panel=RECIPE)] = None,
-    budget: Annotated[
-        int | None,
-        typer.Option(help="Configurations that a search tries for every arm, std too [8].", rich_help_panel=RECIPE),
-    ] = None,
+    data_seeds: arms.DataSeeds = "0",
+    search: arms.Search = None,
+    budget: arms.Budget = None,
     text: Annotated[
         list[str] | None, typer.Option(help="Own data: text column; twice, or A,B, for pairs.", rich_help_panel=OWN)
     ] = None,
@@ -109,27 +80,12 @@ def finetune(
     encoding: Annotated[
         str, typer.Option(help="Own data: a CSV's encoding [UTF-8 or UTF-16].", rich_help_panel=OWN)
     ] = "",
-    select_on: Annotated[
-        str,
-        typer.Option(
-            help="Where the best epoch is chosen: train:0.1 holds out a tenth of train. A search always holds out, a "
-            "fifth unless told.",
-            rich_help_panel=ROWS,
-        ),
-    ] = "validation",
+    select_on: arms.SelectOn = "validation",
     max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.", rich_help_panel=ROWS)] = 128,
-    micro_batch: Annotated[
-        int | None, typer.Option(help="Rows in memory at once; gradients accumulate.", rich_help_panel=RECIPE)
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or fp16 (autocast; weights stay fp32).", rich_help_panel=RECIPE)
-    ] = "fp32",
-    batching: Annotated[
-        str | None, typer.Option(help="random, or bucket by length [random below 2,000 rows].", rich_help_panel=RECIPE)
-    ] = None,
-    passes: Annotated[
-        str, typer.Option(help="separate, or joined: a method's passes as one batch.", rich_help_panel=RECIPE)
-    ] = "separate",
+    micro_batch: arms.MicroBatch = None,
+    precision: arms.Precision = "fp32",
+    batching: arms.Batching = None,
+    passes: arms.Passes = "separate",
     head: Annotated[
         str,
         typer.Option(
@@ -145,49 +101,29 @@ def finetune(
             rich_help_panel=RECIPE,
         ),
     ] = False,
-    warmup: Annotated[
-        float, typer.Option(help="Share of the steps with rising learning rate.", rich_help_panel=RECIPE)
-    ] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="Decoupled decay of matrices.", rich_help_panel=RECIPE)] = 0.01,
-    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for none.", rich_help_panel=RECIPE)] = 1.0,
+    warmup: arms.Warmup = 0.1,
+    weight_decay: arms.WeightDecay = 0.01,
+    clip: arms.Clip = 1.0,
     evaluations: Annotated[
         int, typer.Option(help="Evaluate at every epoch's end, but at most so often.", rich_help_panel=RECIPE)
     ] = 10,
-    limit: Annotated[
-        int | None, typer.Option(help="At most so many rows of every split, for a quick try.", rich_help_panel=ROWS)
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto (CUDA if there, else CPU), cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
+    limit: arms.Limit = None,
+    device: arms.Device = "auto",
+    threads: arms.Threads = None,
     jobs: flags.Jobs = "1",
     engine: flags.EngineName = None,
+    engine_option: flags.EngineOption = None,
     jobs_per_gpu: flags.JobsPerGpu = 1,
     time_limit: flags.TimeLimit = None,
     retries: flags.Retries = 0,
     deterministic: flags.Deterministic = False,
     output_dir: flags.OutputDir = Path("runs"),
-    save_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Keep weights of each arm's best or median seed, or of all. Plain transformers loads them, but for "
-            "adapters, which ftbench predict alone can use.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    no_baseline: Annotated[
-        bool, typer.Option("--no-baseline", help="Do not run std beside other methods.", rich_help_panel=OUTPUT)
-    ] = False,
-    no_references: Annotated[
-        bool, typer.Option("--no-references", help="Do not score the reference rows.", rich_help_panel=OUTPUT)
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Do finished runs again.", rich_help_panel=OUTPUT)] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do failed and diverged runs again.", rich_help_panel=OUTPUT)
-    ] = False,
-    checkpoint_every: Annotated[
-        int, typer.Option(help="Steps between checkpoints; 0: about once a minute.", min=0, rich_help_panel=MACHINE)
-    ] = 0,
+    save_model: arms.SaveModel = None,
+    no_baseline: arms.NoBaseline = False,
+    no_references: arms.NoReferences = False,
+    force: arms.Force = False,
+    retry_failed: arms.RetryFailed = False,
+    checkpoint_every: arms.CheckpointEvery = 0,
     prefix_cache: Annotated[
         str,
         typer.Option(
@@ -196,7 +132,7 @@ def finetune(
         ),
     ] = "auto",
     track: flags.Track = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,
+    quiet: arms.Quiet = False,
     json: flags.Json = False,
 ) -> None:
     """Fine-tune on a task with a chosen method, over several seeds, beside plain fine-tuning.
@@ -272,9 +208,11 @@ def finetune(
         fixed=fixed,
         search=list(search or []),
         budget=budget,
+        remote_code=trust_remote_code,
     )
     options = flags.machine(
-        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        jobs=jobs, engine=engine, engine_option=engine_option,
+        jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
         retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
         checkpoint_every=checkpoint_every,
         prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -42,7 +43,8 @@ MACHINE, OUTPUT = "Machine", "Runs and output"
 Jobs = Annotated[
     str,
     typer.Option(
-        help="Runs at a time, in worker processes of one thread each unless --threads; auto: as many as GPUs or cores.",
+        help="Runs at a time, in worker processes of one thread each unless --threads; auto: as many as GPUs or cores. "
+        "With --engine slurm 1 and auto are as many as SLURM gives.",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -52,6 +54,14 @@ EngineName = Annotated[
         "--engine",
         help="here (one run after the other in this process), local (worker processes) or slurm [here; local with "
         "--jobs]. Any gives the same results.",
+        rich_help_panel=MACHINE,
+    ),
+]
+EngineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="For slurm: an option of sbatch, such as partition=gpu, account=me, mem=16G, gpus-per-node=1; requeues=N: "
+        "how often a run may come to --time-limit and continue [10]. Repeat for more.",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -85,7 +95,7 @@ def machine(
     threads: int | None,
     retries: int,
     deterministic: bool,
-    extra: Mapping[str, str] | None = None,
+    engine_option: list[str] | None = None,
     **others: Any,
 ) -> Options:
     """How a study is carried out, from the flags of a command. others: further fields of Options.
@@ -97,7 +107,7 @@ def machine(
 
     chosen = setup(
         jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=seconds(time_limit) if time_limit else None,
-        device=device, threads=threads, extra=extra or {},
+        device=device, threads=threads, extra=engine_options(engine_option or []),
     )  # fmt: skip
     return Options(
         device=device,
@@ -108,6 +118,17 @@ def machine(
         setup=chosen,
         **others,
     )
+
+
+def engine_options(texts: list[str]) -> dict[str, str]:
+    """``["partition=gpu", "exclusive"]`` to ``{"partition": "gpu", "exclusive": ""}``. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in found:
+            raise UsageError(f"--engine-option '{text}': expected an option of sbatch, each once, as in partition=gpu")
+        found[name] = value
+    return found
 
 
 def seconds(text: str) -> float:

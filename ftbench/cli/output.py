@@ -17,6 +17,7 @@ from ftbench.reporting.searches import search_table
 from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
 from ftbench.reporting.variance import variance_table
+from ftbench.reporting.written import written_table
 from ftbench.runs.files import plain
 from ftbench.types import Data, Record, Search, Table
 
@@ -36,6 +37,7 @@ def print_records(
         "scores": scores_table(runs, selection=selection),
         "sensitivity": sensitivity_table(runs, selection=selection),
         "spread": variance_table(runs, selection=selection),
+        "written": written_table(runs),
     }
     tables = {
         "table": [table] if table else [],
@@ -94,7 +96,8 @@ def row_counts(data: Data) -> str:
 def describe_data(data: Data) -> str:
     """``reviews: 480 train, 120 validation rows; 2 classes: bad, good``."""
     names = ", ".join(data.labels[:12]) + (" …" if len(data.labels) > 12 else "")
-    kind = f"{len(data.labels)} classes: {names}" if names else "a regression"
+    other = "summaries" if data.task.kind == "summarization" else "a regression"
+    kind = f"{len(data.labels)} classes: {names}" if names else other
     return f"{data.task.name}: {row_counts(data)}; {kind}"
 
 

@@ -118,6 +118,7 @@ def probe(
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
     jobs: flags.Jobs = "1",
     engine: flags.EngineName = None,
+    engine_option: flags.EngineOption = None,
     jobs_per_gpu: flags.JobsPerGpu = 1,
     time_limit: flags.TimeLimit = None,
     retries: flags.Retries = 0,
@@ -191,7 +192,8 @@ def probe(
         reference_text=reference_text,
     )
     options = flags.machine(
-        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        jobs=jobs, engine=engine, engine_option=engine_option,
+        jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
         retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
         keep_model=True, need_models=True,
     )  # fmt: skip

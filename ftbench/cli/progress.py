@@ -53,6 +53,8 @@ class Lines:
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
 
+    def wrote(self, done: int, total: int) -> None: ...
+
 
 class Display(Lines):
     """Two bars: the runs of the study, and the steps of the present run with loss, speed and time left."""
@@ -131,6 +133,9 @@ class Display(Lines):
     def evaluated(self, done: int, metric: str, value: float) -> None:
         self._score = f"{metric} {value:.3f} "
 
+    def wrote(self, done: int, total: int) -> None:
+        self.progress.update(self.steps, about=f"{self._score}summary {done:,} of {total:,}")
+
 
 def what(spec: RunSpec) -> str:
     """A run in a few words: ``r3f seed 0``, ``references``, ``r3f seed 0 after sst2, probed``."""
@@ -138,12 +143,13 @@ def what(spec: RunSpec) -> str:
         return "references"
     if spec.kind == "variability":
         return "layers"
+    layers = f" {spec.layers}" if spec.layers else ""
     if spec.is_trial:
-        return f"{spec.method} lr {spec.lr:g}, trial"
+        return f"{spec.method}{layers} lr {spec.lr:g}, trial"
     if spec.kind == "probe" and not spec.parents:
         return f"{spec.encoder or 'pretrained'} encoder, probed"
     before = f" after {spec.encoder}" if spec.encoder else ""
-    return f"{spec.method} seed {spec.seed}{before}{', probed' if spec.kind == 'probe' else ''}"
+    return f"{spec.method}{layers} seed {spec.seed}{before}{', probed' if spec.kind == 'probe' else ''}"
 
 
 def outcome(record: Record, *, skipped: bool) -> str:

@@ -39,6 +39,7 @@ def run(
     threads: Threads = None,
     jobs: flags.Jobs = "1",
     engine: flags.EngineName = None,
+    engine_option: flags.EngineOption = None,
     jobs_per_gpu: flags.JobsPerGpu = 1,
     time_limit: flags.TimeLimit = None,
     retries: flags.Retries = 0,
@@ -80,7 +81,8 @@ def run(
         ftbench plan study.toml
     """
     given = {
-        "device": device, "threads": threads, "jobs": jobs, "engine": engine, "jobs_per_gpu": jobs_per_gpu,
+        "device": device, "threads": threads, "jobs": jobs, "engine": engine, "engine_option": engine_option,
+        "jobs_per_gpu": jobs_per_gpu,
         "time_limit": time_limit, "retries": retries, "deterministic": deterministic,
         "checkpoint_every": checkpoint_every, "prefix_cache": prefix_cache, "force": force,
         "retry_failed": retry_failed,

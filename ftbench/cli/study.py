@@ -13,15 +13,18 @@ from typing import Any
 from ftbench.cli.output import describe_data, kept_weights, print_records
 from ftbench.cli.progress import Display, Lines
 from ftbench.errors import Interrupted, UsageError
-from ftbench.models.locate import Checkpoint, locate
+from ftbench.models.locate import Checkpoint, locate, require_decoder
+from ftbench.runs import team
 from ftbench.runs.able import Arms, settle
+from ftbench.runs.engines import HERE
 from ftbench.runs.grid import Grid
+from ftbench.runs.progress import Silent
 from ftbench.runs.signals import stop_on_signals
 from ftbench.runs.stages import Request, Stage
 from ftbench.runs.store import Store
 from ftbench.runs.study import Study, plan_study, rehearse
 from ftbench.runs.track import tracked
-from ftbench.runs.work import Options
+from ftbench.runs.work import Bench, Options
 from ftbench.tasks import expand, from_folder, resolve
 from ftbench.tasks.sources import load
 from ftbench.types import Data, Record, Search
@@ -47,7 +50,7 @@ class _Left(Exception):
 
 _PREPARED: ContextVar[list[Prepared] | None] = ContextVar("prepared", default=None)
 _LOADED: dict[str, Data] = {}
-_LOCATED: dict[tuple[str, str | None], Checkpoint] = {}
+_LOCATED: dict[tuple[str, str | None, bool], Checkpoint] = {}
 
 
 @contextlib.contextmanager
@@ -90,13 +93,14 @@ def load_once(task: Task) -> Data:
     return _LOADED[key]
 
 
-def locate_once(name: str, revision: str | None) -> Checkpoint:
+def locate_once(name: str, revision: str | None, *, remote_code: bool = False) -> Checkpoint:
     """``locate``; a study's commands share what they find."""
     if _PREPARED.get() is None:
-        return locate(name, revision)
-    if (name, revision) not in _LOCATED:
-        _LOCATED[name, revision] = locate(name, revision)
-    return _LOCATED[name, revision]
+        return locate(name, revision, remote_code=remote_code)
+    key = (name, revision, remote_code)
+    if key not in _LOCATED:
+        _LOCATED[key] = locate(name, revision, remote_code=remote_code)
+    return _LOCATED[key]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,8 @@ class Ask:
     tune: Sequence[str] = ()
     search: Sequence[str] = ()
     budget: int | None = None
+    remote_code: bool = False
+    writes: bool = False
 
 
 def to_request(ask: Ask) -> tuple[Request, Arms]:
@@ -129,14 +135,18 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         raise UsageError("--budget is for a search: say what to vary, as in --search lr=2e-5,1e-4")
     arms = settle(
         ask.methods, baseline=ask.baseline, axes=ask.axes, passes=ask.fixed.get("passes", "separate"),
-        searching=bool(ask.search), tune=ask.tune,
+        searching=bool(ask.search), tune=ask.tune, writes=ask.writes, processes=team.size(),
     )  # fmt: skip
     if ask.fixed.get("frozen_dropout") and "layers" not in ask.axes:
         raise UsageError("--frozen-dropout says what frozen layers do: choose layers, as in --layers top:3")
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
+    for task in tasks:
+        _require_command(task, writes=ask.writes)
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
-    models = [locate_once(name, ask.revision) for name in ask.models]
+    models = [locate_once(name, ask.revision, remote_code=ask.remote_code) for name in ask.models]
+    for model in models if ask.writes else ():
+        require_decoder(model)
     data = [load_once(task) for task in tasks]
     request = Request(
         data=data,
@@ -147,8 +157,16 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         axes=ask.axes,
         fixed=ask.fixed,
         references=ask.references,
+        processes=team.size(),
     )
     return request, arms
+
+
+def _require_command(task: Task, *, writes: bool) -> None:
+    """Raises UsageError for a task of another command."""
+    if (task.kind == "summarization") != writes:
+        command = "finetune" if writes else "summarize"
+        raise UsageError(f"task '{task.name}' is a {task.kind}: use `ftbench {command} --task {task.name}`")
 
 
 def settled(ask: Ask, store: Store, *, quiet: bool) -> tuple[Request, Study]:
@@ -209,6 +227,17 @@ def attended(
             grid.close()
 
 
+def _take_part(ask: Ask, store: Store, options: Options) -> int:
+    """What a process does that shares the runs of another: no word, no file. Returns 0."""
+    request, _ = to_request(ask)
+    data = {one.fingerprint: one for one in request.data}
+    models = {one.fingerprint: one for one in request.models}
+    with team.gathered() as processes, stop_on_signals(lambda text: None) as should_stop:
+        options = replace(options, team=processes, should_stop=should_stop)
+        Bench(store, data, models, Silent(), options, lambda identity: Path(identity)).follow()
+    return 0
+
+
 def run_study(
     ask: Ask,
     output_dir: Path,
@@ -223,9 +252,18 @@ def run_study(
     store = Store(output_dir)
     if options.prefix_cache == "on" and ("layers" not in ask.axes or ask.fixed.get("frozen_dropout")):
         raise UsageError("--prefix-cache on: expected frozen layers without dropout, as in --layers top:3")
-    request, study = settled(ask, store, quiet=quiet)
+    if team.size() > 1 and options.setup.engine != HERE:
+        raise UsageError(f"{team.size()} processes share every run: leave out --jobs and --engine")
     options = replace(options, keep_model=save_model is not None)
-    with attended(store, request.data, request.models, options, quiet=quiet, track=track) as grid:
+    if team.rank():
+        return _take_part(ask, store, options)
+    request, study = settled(ask, store, quiet=quiet)
+    with (
+        team.gathered() as processes,
+        attended(
+            store, request.data, request.models, replace(options, team=processes), quiet=quiet, track=track
+        ) as grid,
+    ):
         grid.answers = study.keep_answers
         try:
             grid.run(study.stages)
@@ -239,5 +277,6 @@ def run_study(
             print(note, file=sys.stderr)
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
         for folder in kept_weights(grid.records):
-            print(f"Weights kept: `ftbench predict {folder} FILE` uses them.", file=sys.stderr)
+            use = f"from_pretrained('{folder}/model')" if ask.writes else f"`ftbench predict {folder} FILE`"
+            print(f"Weights kept: {use} uses them.", file=sys.stderr)
     return sum(record.result.status == "failed" for record in grid.records)

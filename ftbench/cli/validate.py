@@ -10,6 +10,11 @@ import typer
 
 from ftbench.cli import options as flags
 
+#: what is counted in tokens: what its rows are called, and the flag that cuts them
+ROWS = {"tokens": ("rows", "--max-length"), "summary_tokens": ("summaries", "--max-target-length")}
+#: of each of ROWS, for each split the counts of ``token_lengths``
+Lengths = Mapping[str, Mapping[str, Mapping[str, int]]]
+
 if TYPE_CHECKING:
     from ftbench.tasks.examine import Examined
     from ftbench.types import Data
@@ -26,8 +31,13 @@ def validate(
         ),
     ] = None,
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    summary: Annotated[
+        str | None,
+        typer.Option(help="Column of the summaries, where these are to be learned [summary, highlights ...]."),
+    ] = None,
     kind: Annotated[
-        str, typer.Option(help="classification, or regression where labels are numbers to predict.")
+        str,
+        typer.Option(help="classification; regression where labels are numbers to predict; summarization."),
     ] = "classification",
     encoding: Annotated[
         str, typer.Option(help="Encoding of a CSV, such as cp1252 [UTF-8, or UTF-16 where the file says so].")
@@ -40,9 +50,16 @@ def validate(
         str, typer.Option("--model", "-m", help="Model whose tokens are counted: minilm, a folder or a hub id.")
     ] = "minilm",
     max_length: Annotated[
-        int,
-        typer.Option(help="Tokens of a row that training would keep; what is longer is cut, and counted here.", min=4),
-    ] = 128,
+        int | None,
+        typer.Option(
+            help="Tokens of a row that training would keep; what is longer is cut, and counted here [128; of documents "
+            "the task's, else 512].",
+            min=4,
+        ),
+    ] = None,
+    max_target_length: Annotated[
+        int | None, typer.Option(help="The same of summaries [the task's, else 64].", min=4)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")] = False,
 ) -> None:
     """Check a data set before training on it; nothing is trained or written.
@@ -58,46 +75,60 @@ def validate(
         ftbench validate my-task.toml --json
 
         ftbench validate rte --data-dir glue_data
+
+        ftbench validate pairs.csv --text article --summary headline
     """
     from ftbench.models.locate import locate
-    from ftbench.runs.lengths import token_lengths
+    from ftbench.runs.lengths import summary_lengths, token_lengths
     from ftbench.tasks import from_folder, resolve
     from ftbench.tasks.examine import examine
     from ftbench.tasks.sources import load
 
-    kind = flags.one_of(kind, ("classification", "regression"), "kind")
-    task = resolve(file, tuple(flags.flatten(text)), label, kind, encoding)  # type: ignore[arg-type]
+    kind = flags.one_of(kind, ("classification", "regression", "summarization"), "kind")
+    if summary is not None:
+        kind = "summarization"
+    target = (summary or "") if kind == "summarization" else label
+    task = resolve(file, tuple(flags.flatten(text)), target, kind, encoding)  # type: ignore[arg-type]
     data = load(from_folder([task], data_dir)[0] if data_dir else task)
     found = examine(data)
-    lengths = token_lengths(data, locate(model), max_length)
+    checkpoint, decoding = locate(model), data.task.decoding
+    usual = decoding.get("max_length", 512) if data.task.kind == "summarization" else 128
+    lengths = {"tokens": token_lengths(data, checkpoint, max_length or usual)}
+    if data.task.kind == "summarization":
+        limit = max_target_length or decoding.get("max_target_length", 64)
+        lengths["summary_tokens"] = summary_lengths(data, checkpoint, limit)
     if json:
         print(codec.dumps(_plain(data, found, lengths), indent=2, ensure_ascii=False))
         return
     _show(data, found, lengths)
 
 
-def _plain(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def _plain(data: Data, found: Examined, lengths: Lengths) -> dict[str, Any]:
     return {
         "task": data.task.name,
         "kind": data.task.kind,
         "labels": list(data.labels),
-        "splits": {name: {**counts, "tokens": lengths[name]} for name, counts in found.splits.items()},
+        "splits": {
+            name: {**counts, **{what: of[name] for what, of in lengths.items()}}
+            for name, counts in found.splits.items()
+        },
         "warnings": _warnings(found, lengths),
         "notes": list(data.notes),
     }
 
 
-def _warnings(found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> list[str]:
+def _warnings(found: Examined, lengths: Lengths) -> list[str]:
     cut = [
-        f"{name}: {tokens['cut']:,} of {found.splits[name]['rows']:,} rows would be cut to {tokens['limit']} tokens "
-        "(--max-length)"
-        for name, tokens in lengths.items()
+        f"{name}: {tokens['cut']:,} of {found.splits[name]['rows']:,} {ROWS[what][0]} would be cut to "
+        f"{tokens['limit']} tokens ({ROWS[what][1]})"
+        for what, of in lengths.items()
+        for name, tokens in of.items()
         if tokens["cut"]
     ]
     return [*cut, *found.warnings]
 
 
-def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]]) -> None:
+def _show(data: Data, found: Examined, lengths: Lengths) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -109,20 +140,22 @@ def _show(data: Data, found: Examined, lengths: Mapping[str, Mapping[str, int]])
         grid.add_column(name, justify="right")
     for what in ("rows", "words_median", "words_max", "empty", "duplicates"):
         grid.add_row(what.replace("_", ", "), *(f"{found.splits[name][what]:,}" for name in names))
-    for what, title in (
-        ("median", "tokens, median"),
-        ("p95", "tokens, p95"),
-        ("max", "tokens, max"),
-        ("cut", "rows cut"),
-    ):
-        grid.add_row(title, *(f"{lengths[name][what]:,}" for name in names))
+    for kind, of in lengths.items():
+        title, cut = kind.replace("_", " "), ROWS[kind][0]
+        for what in ("median", "p95", "max"):
+            grid.add_row(f"{title}, {what}", *(f"{of[name][what]:,}" for name in names))
+        grid.add_row(f"{cut} cut", *(f"{of[name]['cut']:,}" for name in names))
     for label in data.labels:
         counts = [found.splits[name]["labels"][label] for name in names]
         shares = [count / found.splits[name]["rows"] for name, count in zip(names, counts, strict=True)]
         grid.add_row(
             f"label {label}", *(f"{count:,} ({share:.0%})" for count, share in zip(counts, shares, strict=True))
         )
-    if not data.labels:
+    if data.task.kind == "summarization":
+        for what in ("words_median", "words_max", "references_max"):
+            title = f"summary, {what.replace('_', ', ')}"
+            grid.add_row(title, *(f"{found.splits[name]['summaries'][what]:,}" for name in names))
+    elif not data.labels:
         for what in ("min", "mean", "max"):
             grid.add_row(f"target, {what}", *(f"{found.splits[name]['target'][what]:g}" for name in names))
     console.print(grid)

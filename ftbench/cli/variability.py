@@ -9,10 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from ftbench.cli import options as flags
-from ftbench.cli.finetune import MACHINE, OUTPUT, OWN, ROWS, TASK_HELP, WHAT
+from ftbench.cli.arms import MACHINE, OUTPUT, OWN, ROWS, WHAT
+from ftbench.cli.finetune import TASK_HELP
 from ftbench.errors import UsageError
 
-MEASURE = "Measure"
+MEASURE, STUDY = "Measure", "Study"
+#: what a study measures with
+_MEASURE = {
+    "bins": None, "pooling": "ordinary", "weighting": "class", "dtype": "fp64", "permutations": 20, "resamples": 100,
+    "probe": True,
+}  # fmt: skip
 
 
 def variability(
@@ -29,8 +35,13 @@ def variability(
         str | None, typer.Option(help="Revision of a hub model: branch, tag or commit.", rich_help_panel=WHAT)
     ] = None,
     limit: Annotated[
-        str, typer.Option(help="At most so many training rows, drawn stratified; 'all' for all.", rich_help_panel=ROWS)
-    ] = "4000",
+        str | None,
+        typer.Option(
+            help="At most so many training rows, drawn stratified; 'all' for all [4000]. With --study of every split "
+            "[all].",
+            rich_help_panel=ROWS,
+        ),
+    ] = None,
     train_size: Annotated[
         str | None,
         typer.Option(help="Subsets beside the full set; a comma list is an axis.", rich_help_panel=ROWS),
@@ -93,8 +104,36 @@ def variability(
         bool, typer.Option(help="Fit a linear probe on every layer beside it.", rich_help_panel=MEASURE)
     ] = True,
     seeds: Annotated[
-        str, typer.Option(help="Seeds of the permutations, resamples and probe.", rich_help_panel=MEASURE)
-    ] = "0",
+        str | None,
+        typer.Option(
+            help="Seeds of the permutations, resamples and probe [0]. With --study of the tuning [0-4].",
+            rich_help_panel=MEASURE,
+        ),
+    ] = None,
+    study: Annotated[
+        bool,
+        typer.Option(
+            "--study",
+            help="Tune, too: layers chosen by nu, as many top ones, random ones, ones at every place, all.",
+            rich_help_panel=STUDY,
+        ),
+    ] = False,
+    budgets: Annotated[
+        str | None, typer.Option(help="Study: how many layers are tuned, a comma list [2].", rich_help_panel=STUDY)
+    ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(help="Study: full, adapter, lora or bitfit; repeat [full, adapter].", rich_help_panel=STUDY),
+    ] = None,
+    oracle: Annotated[
+        bool | None,
+        typer.Option("--oracle/--no-oracle", help="Study: tune at every place [yes].", rich_help_panel=STUDY),
+    ] = None,
+    steps: Annotated[str | None, typer.Option(help="Study: optimizer steps exactly.", rich_help_panel=STUDY)] = None,
+    epochs: Annotated[str | None, typer.Option(help="Study: epochs exactly.", rich_help_panel=STUDY)] = None,
+    lr: Annotated[
+        str | None, typer.Option(help="Study: peak learning rate, as for finetune.", rich_help_panel=STUDY)
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Tokens of a row; longer texts are cut.", rich_help_panel=ROWS)] = 128,
     precision: Annotated[str, typer.Option(help="Of the pass: fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "fp32",
     device: Annotated[
@@ -103,6 +142,7 @@ def variability(
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
     jobs: flags.Jobs = "1",
     engine: flags.EngineName = None,
+    engine_option: flags.EngineOption = None,
     jobs_per_gpu: flags.JobsPerGpu = 1,
     time_limit: flags.TimeLimit = None,
     retries: flags.Retries = 0,
@@ -130,7 +170,10 @@ def variability(
         ftbench variability --task cola,mrpc,sst2 --data-dir glue_data --figure layers.png
 
         ftbench variability --task reviews.csv --text review --label stars --train-size 100,400 --label-noise 0.2
+
+        ftbench variability --study --train-size 500 --budgets 1,2 --tune full --tune adapter
     """
+    from ftbench.cli.layer_study import run_layer_study
     from ftbench.cli.layers import run_layers
     from ftbench.cli.study import Ask
     from ftbench.reporting.render import FORMS
@@ -141,17 +184,18 @@ def variability(
         "imbalance": flags.parse_axis(imbalance, float, "--imbalance", "a fraction such as 0.1"),
         "label_noise": flags.parse_axis(label_noise, float, "--label-noise", "a share such as 0.2"),
     })  # fmt: skip
-    limits = flags.parse_axis(limit, flags.train_size, "--limit", "a number of rows, or all") or [None]
-    if len(limits) > 1:
-        raise UsageError("--limit is one number; --train-size takes several")
-    fixed: dict[str, Any] = {
-        "limit": limits[0], "bins": bins, "max_length": max_length, "permutations": permutations,
-        "resamples": bootstrap, "probe": probe,
+    measure: dict[str, Any] = {
+        "bins": bins, "permutations": permutations, "resamples": bootstrap, "probe": probe,
         "pooling": flags.one_of(pooling, ("ordinary", "mean", "cls", "last"), "pooling"),
         "weighting": flags.one_of(weighting, ("class", "sample"), "weighting"),
         "dtype": flags.one_of(dtype, ("fp64", "paper"), "dtype"),
+    }  # fmt: skip
+    fixed: dict[str, Any] = {
+        "limit": _one_limit(limit or ("all" if study else "4000")), "max_length": max_length,
         "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
     }  # fmt: skip
+    recipe = _recipe(steps, epochs, lr)
+    _check_study(study, measure, {"--budgets": budgets, "--tune": tune, "--oracle": oracle}, recipe)
     ask = Ask(
         tasks=flags.flatten(task) or ["news-topic"],
         own={
@@ -165,17 +209,58 @@ def variability(
         revision=revision,
         methods=[],
         baseline=True,
-        references=False,
-        seeds=flags.parse_seeds(seeds, "--seeds"),
+        references=study,
+        seeds=flags.parse_seeds(seeds or ("0-4" if study else "0"), "--seeds"),
         data_seeds=flags.parse_seeds(data_seeds, "--data-seeds"),
-        axes=axes,
-        fixed=fixed,
+        axes=axes | recipe,
+        fixed=flags.drop_none(fixed) | {"evaluations": 1} if study else fixed | measure,
+        tune=(tune or ["full", "adapter"]) if study else (),
     )
     options = flags.machine(
-        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        jobs=jobs, engine=engine, engine_option=engine_option,
+        jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
         retries=retries, deterministic=deterministic, force=force, retry_failed=True,
     )  # fmt: skip
-    failed = run_layers(ask, output_dir, options, quiet=quiet, form=form, figure=figure)
+    if study:
+        counts = flags.parse_axis(budgets or "2", int, "--budgets", "a number of layers") or []
+        failed = run_layer_study(
+            ask, output_dir, options, counts, oracle=oracle is not False, quiet=quiet, form=form, figure=figure
+        )
+    else:
+        failed = run_layers(ask, output_dir, options, quiet=quiet, form=form, figure=figure)
     if failed:
         print(f"{failed} failed; the same command tries again", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _one_limit(text: str) -> int | None:
+    """Raises UsageError for several."""
+    limits = flags.parse_axis(text, flags.train_size, "--limit", "a number of rows, or all") or []
+    if len(limits) != 1:
+        raise UsageError("--limit is one number; --train-size takes several")
+    return limits[0]
+
+
+def _recipe(steps: str | None, epochs: str | None, lr: str | None) -> dict[str, list[Any]]:
+    """Those axes of a study's recipe that are given."""
+    return flags.drop_none({
+        "steps": flags.parse_axis(steps, int, "--steps", "a whole number above 0"),
+        "epochs": flags.parse_axis(epochs, float, "--epochs", "a number above 0"),
+        "lr": flags.parse_axis(lr, float, "--lr", "a number such as 5e-5"),
+    })  # fmt: skip
+
+
+def _check_study(study: bool, measure: dict[str, Any], own: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Raises UsageError for a flag that would be ignored."""
+    if study:
+        changed = [name for name, value in measure.items() if value != _MEASURE[name]]
+        if changed:
+            flag = "bootstrap" if changed[0] == "resamples" else changed[0]
+            raise UsageError(f"--{flag}: a study measures as `ftbench variability` does without flags; leave it out")
+        several = [name for name, values in recipe.items() if len(values) > 1]
+        if several:
+            raise UsageError(f"--{several[0]}: a study has one recipe, so it takes a single value")
+        return
+    given = [name for name, value in own.items() if value not in (None, [])] + [f"--{name}" for name in recipe]
+    if given:
+        raise UsageError(f"{given[0]} is for tuning: add --study, which tunes as well as measures")

@@ -156,7 +156,8 @@ def _parse(call: str) -> tuple[str, dict[str, str]]:
 
 def _require_stackable(text: str, methods: Sequence[Method]) -> None:
     """At most one method of a stack chooses what is tuned, and then before all others; at most one owns the backward
-    pass, then without terms of others; at most one the gradient."""
+    pass, then without terms of others; at most one the gradient; one that replaces all weights in the end is the only
+    one, and comes before those that go on from what they find."""
     tuning = [method.name for method in methods if method.tunes]
     if len(tuning) > 1:
         raise UsageError(f"'{text}': {' and '.join(tuning)} do not stack: each chooses which parameters are tuned")
@@ -169,6 +170,15 @@ def _require_stackable(text: str, methods: Sequence[Method]) -> None:
         owners = [method.name for method in methods if getattr(method, owns)]
         if len(owners) > 1:
             raise UsageError(f"'{text}': {' and '.join(owners)} do not stack: each owns the {what}")
+    moving = [method for method in methods if method.moves]
+    replacing = [method.name for method in moving if method.replaces]
+    if len(replacing) > 1:
+        raise UsageError(f"'{text}': {' and '.join(replacing)} do not stack: each ends with weights of its own")
+    if replacing and moving[0].name != replacing[0]:
+        raise UsageError(
+            f"'{text}': {replacing[0]} ends with weights of its own, so what {moving[0].name} makes of them would be "
+            f"lost: name {replacing[0]} first"
+        )
     owner = next((method.name for method in methods if method.owns_backward), None)
     others = [method.name for method in methods if method.has_term and method.name != owner]
     if owner and others:

@@ -10,12 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ftbench.methods.divergence import in_chunks
 from ftbench.methods.method import Batch, Dropout, View
 from ftbench.models.backbone import Out
 
 
 def kl(a: Tensor, b: Tensor) -> Tensor:
     """KL(p||q) for p = softmax(a), q = softmax(b); a, b (rows, classes), result (rows,). Both keep their gradient."""
+    return in_chunks(_kl, a, b)
+
+
+def _kl(a: Tensor, b: Tensor) -> Tensor:
     log_p, log_q = F.log_softmax(a.float(), dim=-1), F.log_softmax(b.float(), dim=-1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
 
@@ -33,6 +38,10 @@ def stable_kl(a: Tensor, b: Tensor) -> Tensor:
 
     mt-dnn's inner loss. First order in the difference, and negative at times: no divergence.
     """
+    return in_chunks(_stable_kl, a, b)
+
+
+def _stable_kl(a: Tensor, b: Tensor) -> Tensor:
     p, q = F.softmax(a.float(), dim=-1), F.softmax(b.float(), dim=-1)
     odds_p, odds_q = (-(1 / (x.detach() + 1e-6) - 1 + 1e-6).log() for x in (p, q))
     return 2 * (p * (odds_p - odds_q)).sum(dim=-1)

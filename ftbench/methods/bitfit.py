@@ -42,7 +42,7 @@ class BitFit(Method):
     def prepare(self, start: Start) -> None:
         """Raises FtbenchError for a base model without biases."""
         model = start.backbone.model
-        base = f"{model.base_model_prefix}."
+        base = start.backbone.base
         inside = {name: p for name, p in model.named_parameters() if name.startswith(base)}
         biases = {name for name, p in inside.items() if name.endswith("bias") and p.ndim == 1}
         if not biases:

@@ -45,6 +45,7 @@ class BSS(Method):
     summary: ClassVar[str] = "shrinks the smallest singular values of the batch's features"
     cite: ClassVar[str] = "Chen et al. 2019, NeurIPS"
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
+    no_writing: ClassVar[str] = "it shrinks what a classifier's head reads, one vector a text"
     wants_states: ClassVar[bool] = True
     batch_coupled: ClassVar[bool] = True
 

@@ -87,7 +87,7 @@ class CapcortI(AgainstPretrained):
             value = (errors * self.targets.read.shares(mask)).sum(1).mean()
         if self.calibrated and batch.diagnose:
             batch.notes["lambda"] = torch.tensor(self.strength)
-        return Term("drift", value, self.strength)
+        return Term("drift", value, self.strength, by_row=True)
 
 
 @dataclass

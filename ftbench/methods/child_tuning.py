@@ -87,7 +87,7 @@ class ChildTuning(Method):
     def _chosen(self, backbone: Backbone) -> Iterable[Tensor]:
         model = backbone.model
         if self.variant == "paper":
-            base = f"{model.base_model_prefix}."
+            base = backbone.base
             return [parameter for name, parameter in model.named_parameters() if name.startswith(base)]
         if self.mode == "F":
             return list(model.parameters())
@@ -104,9 +104,8 @@ class ChildTuning(Method):
 
 def _loss(backbone: Backbone, batch: Batch, part: Tensor) -> Tensor:
     """Mean task loss () of the rows ``part`` of a batch, without the columns that are padding in all of them."""
-    used = batch.inputs["attention_mask"][part].any(dim=0)
-    logits = backbone.forward({name: tensor[part][:, used] for name, tensor in batch.inputs.items()}).logits.float()
-    labels = batch.labels[part]
+    some = batch.take(part)
+    logits, labels = backbone.forward(some.inputs).logits.float(), some.labels
     return F.mse_loss(logits[:, 0], labels) if batch.regression else F.cross_entropy(logits, labels)
 
 

@@ -54,7 +54,7 @@ class CKA(AgainstPretrained):
             z, target = self.targets.read(out.states, mask)[kept], self.targets(batch)[kept]
             if len(z) < (4 if debiased else 2):
                 return None
-            return Term("cka_loss", 1 - linear_cka(z, target, debiased=debiased), self.weight)
+            return Term("cka_loss", 1 - linear_cka(z, target, debiased=debiased), self.weight, by_row=True)
 
 
 def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> Tensor:

@@ -48,6 +48,10 @@ class EarlyStop(Method):
         self._best, self._waited = float("-inf"), 0
         self._weights: dict[str, Tensor] = {}
 
+    @property
+    def replaces(self) -> bool:
+        return self.keep == "best"
+
     def evaluated(self, backbone: Backbone, step: int, score: float) -> bool:
         if score > self._best + self.min_delta:
             self._best, self._waited = score, 0

@@ -50,6 +50,10 @@ class EMA(Method):
         self.require("decay", self.decay is None or 0 <= self.decay < 1, "0 or more and below 1")
         self._average: dict[str, Tensor] = {}
 
+    @property
+    def replaces(self) -> bool:
+        return True
+
     @torch.no_grad()
     def after_step(self, backbone: Backbone, step: Step) -> None:
         decay = 1 - 1 / max(1.0, self.window * step.steps) if self.decay is None else self.decay

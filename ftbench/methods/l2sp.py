@@ -72,7 +72,7 @@ class L2SP(Method):
     def prepare(self, start: Start) -> None:
         model = start.backbone.model
         matrices_only = self.mode == "loss" and self.variant == "released"
-        base = f"{model.base_model_prefix}."
+        base = start.backbone.base
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad or (matrices_only and parameter.ndim < 2):
                 continue

@@ -30,6 +30,7 @@ from torch import nn
 
 from ftbench.errors import UsageError
 from ftbench.methods.method import Group, Method, Start
+from ftbench.models.adapters import family
 from ftbench.models.backbone import Backbone
 from ftbench.models.trainable import trained_blocks
 
@@ -74,7 +75,7 @@ class LoRA(Method):
         network = start.backbone
         model, depths = network.model, network.depths()  # looked up now, while parameters have their own names
         head = [p for name, p in model.named_parameters() if depths[name] == 0 and p.requires_grad]
-        places = linears(network, "" if self.targets == "all" else names_of_targets(model.config.model_type))
+        places = linears(network, "" if self.targets == "all" else names_of_targets(family(model.config)))
         conv = any(not isinstance(model.get_submodule(place), nn.Linear) for place in places)
         self._tuner = LoraModel(
             model,

@@ -51,6 +51,7 @@ class LPFT(Method):
     summary: ClassVar[str] = "the head first, then everything"
     cite: ClassVar[str] = "Kumar et al. 2022, arXiv 2202.10054"
     neutral: ClassVar[Mapping[str, Any] | None] = {"share": 0.0}
+    no_writing: ClassVar[str] = "there is no new head to train first: the matrix that gives words is pretrained"
 
     def __post_init__(self) -> None:
         self.require("share", 0 <= self.share <= 1, "0 to 1")

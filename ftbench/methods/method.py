@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ftbench.errors import FtbenchError, UsageError
-from ftbench.models.backbone import Backbone, Out, Transform
+from ftbench.models.backbone import TARGET, Backbone, Out, Transform
 
 Dropout = Literal["independent", "shared", "off"]
 
@@ -25,12 +25,15 @@ Dropout = Literal["independent", "shared", "off"]
 class View:
     """A further pass over the micro-batch that a method wants.
 
-    transform: what happens to the word embeddings, (rows, tokens, width) to the same shape
+    transform: what happens to the word embeddings, (rows, tokens, width) to the same shape; an encoder's, where there
+               is a decoder
     dropout:   masks of its own, those of the clean pass, or none
+    decoder:   what happens to the embeddings of the target tokens that a decoder reads
     """
 
     transform: Transform | None = None
     dropout: Dropout = "independent"
+    decoder: Transform | None = None
 
 
 def _no_pass(view: View) -> Out:
@@ -49,15 +52,17 @@ def _no_loss(out: Out) -> Tensor:
 class Batch:
     """A micro-batch on its device.
 
-    inputs:    input_ids, attention_mask (rows, tokens) and token_type_ids where the model has them
-    labels:    (rows,) int64, or float32 in regression
+    inputs:    input_ids, attention_mask (rows, tokens) and token_type_ids where the model has them; those of
+               ``Seq2Seq`` where summaries are written
+    labels:    (rows,) int64, or float32 in regression; (target tokens,) where summaries are written
     ids:       (rows,) row numbers in the task's split
     positions: (rows,) positions among the rows trained on, from 0
     generator: the only source of randomness that a method may use; seeded by (seed, step, micro-batch)
     diagnose:  true at a few steps: time for measurements that cost something
     notes:     scalars that a method wants logged, by name
     run:       one further pass over the rows, now; it is counted as a pass
-    task_loss: the task's loss () of a pass, a mean over the rows
+    task_loss: the task's loss () of a pass, a mean over the rows, or over the target tokens
+    writes:    the rows of ``labels`` and ``Out.logits`` are target tokens
     """
 
     inputs: dict[str, Tensor]
@@ -70,15 +75,31 @@ class Batch:
     positions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     run: Callable[[View], Out] = _no_pass
     task_loss: Callable[[Out], Tensor] = _no_loss
+    writes: bool = False
+
+    def take(self, part: Tensor) -> Batch:
+        """The inputs and labels of the rows at ``part`` (k,), ascending, without columns that are padding in all."""
+        used = {key: self.inputs[key][part].any(dim=0) for key in ("attention_mask", TARGET) if key in self.inputs}
+        inputs = {}
+        for name, tensor in self.inputs.items():
+            written = name in (TARGET, "decoder_input_ids")
+            inputs[name] = tensor[part][:, used[TARGET if written else "attention_mask"]]
+        chosen = torch.isin(self.inputs[TARGET].nonzero()[:, 0], part) if self.writes else part
+        ids, positions = self.ids[part], self.positions[part.to(self.positions.device)]
+        return dataclasses.replace(self, inputs=inputs, labels=self.labels[chosen], ids=ids, positions=positions)
 
 
 @dataclass(frozen=True)
 class Term:
-    """A named part of the objective: ``weight * value``, value () being a mean over the micro-batch's rows."""
+    """A named part of the objective: ``weight * value``, value () being a mean over the rows of ``Out.logits``.
+
+    by_row: it is a mean over the micro-batch's rows, also where those of the logits are target tokens
+    """
 
     name: str
     value: Tensor
     weight: float
+    by_row: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +169,7 @@ class Method:
     in_order:       a pass changes what later passes of the step compute, so that no two processes can share a run.
     tunes:          it chooses which parameters are trained: the first of its stack, and the only one.
     adds:           what stays in the network beyond a plain model's weights, in words; nothing for most.
+    no_writing:     why it has nothing to do where summaries are written; empty for most.
     """
 
     name: ClassVar[str]
@@ -167,6 +189,7 @@ class Method:
     in_order: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
     adds: ClassVar[str] = ""
+    no_writing: ClassVar[str] = ""
 
     def set_fields(self) -> dict[str, Any]:
         """The fields that differ from their default."""
@@ -199,11 +222,25 @@ class Method:
         return type(self).penalty is not Method.penalty
 
     @property
+    def replaces(self) -> bool:
+        """Whether ``finish`` puts other weights in the place of all, whatever other methods have made of them."""
+        return False
+
+    @property
     def can_join(self) -> bool:
         """Whether its passes may run as one batch with the clean one, each drawing masks of its own."""
         if self.owns_backward:
             return False
         return not self.has_views or (self.joinable and getattr(self, "dropout", "independent") == "independent")
+
+    @property
+    def wants_padding(self) -> bool:
+        """Where summaries are written: whether ``Out.padding`` is filled for its passes."""
+        return False
+
+    def unfit(self, *, writes: bool) -> str:
+        """Why it cannot be used where summaries are written, or where a text is classified; empty where it can."""
+        return f"{self.name} does not apply to summarization: {self.no_writing}" if writes and self.no_writing else ""
 
     def prepare(self, start: Start) -> None:
         """Once, on the pretrained weights, before the optimizer exists; torch's own random numbers are seeded.

@@ -62,7 +62,7 @@ class Mixout(Method):
         """Raises FtbenchError for a base model without linear layers."""
         start.backbone.depths()  # looked up now, while parameters have their own names
         model = start.backbone.model
-        where = "" if self.variant == "released" else f"{model.base_model_prefix}."
+        where = "" if self.variant == "released" else start.backbone.base
         inside = [module for name, module in model.named_modules() if name.startswith(where)]
         linears = [module for module in inside if isinstance(module, nn.Linear)]
         if not any(isinstance(module, nn.Linear) for module in model.base_model.modules()):

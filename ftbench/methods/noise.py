@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ftbench.errors import FtbenchError
 from ftbench.methods.divergence import squared_error, symmetric_kl
 from ftbench.methods.method import Batch, Dropout, Method, Term, View
 from ftbench.models.backbone import Backbone, Out
@@ -17,7 +18,7 @@ from ftbench.models.backbone import Backbone, Out
 class NoisedPass(Method):
     """weight: lambda. eps: half-width of the uniform or standard deviation of the normal noise.
     detach: which side of the divergence has no gradient (``embeddings``: the noised pass stops at the
-    embedding table; ``auto``: as the variant has it)."""
+    embedding table; ``auto``: as the variant has it). where: whose words get noise where there is a decoder."""
 
     weight: float = 1.0
     eps: float = 1e-5
@@ -26,6 +27,7 @@ class NoisedPass(Method):
     detach: Literal["auto", "none", "clean", "noised", "embeddings"] = "auto"
     noise_dtype: Literal["fp32", "compute"] = "fp32"
     variant: Literal["paper", "released"] = "paper"
+    where: Literal["encoder", "decoder", "both"] = "encoder"
 
     joinable: ClassVar[bool] = True
 
@@ -36,8 +38,21 @@ class NoisedPass(Method):
         else:
             self._detach = self.detach
 
+    @property
+    def wants_padding(self) -> bool:
+        return self.variant == "released"
+
+    def unfit(self, *, writes: bool) -> str:
+        if not writes and self.where != "encoder":
+            return f"{self.name}:where={self.where}: there is no decoder, expected encoder"
+        return super().unfit(writes=writes)
+
     def views(self, batch: Batch, out: Out | None) -> list[View]:
-        return [View(lambda embeddings: self.add_noise(embeddings, batch), self.dropout)]
+        def noised(embeddings: Tensor) -> Tensor:
+            return self.add_noise(embeddings, batch)
+
+        encoder, decoder = self.where != "decoder", self.where != "encoder"
+        return [View(noised if encoder else None, self.dropout, noised if decoder else None)]
 
     def penalty(self, batch: Batch, out: Out, views: list[Out]) -> Term | None:
         if batch.regression and self.variant == "released":
@@ -48,11 +63,21 @@ class NoisedPass(Method):
         if self._detach == "noised":
             noised = noised.detach()
         distance = squared_error(clean, noised) if batch.regression else symmetric_kl(clean, noised)
+        if batch.writes and self.variant == "released":
+            padding = self._apart(out.padding, views[0].padding)
+            return Term("kl", (distance.sum() + padding.sum()) / len(batch.ids), self.weight)
         return Term("kl", distance.mean(), self.weight)
+
+    def _apart(self, clean: Tensor | None, noised: Tensor | None) -> Tensor:
+        """The divergence at the padding of the targets, (padding,)."""
+        if clean is None or noised is None:
+            raise FtbenchError(f"{self.name}: the padding's logits were not kept")
+        clean = clean.detach() if self._detach == "clean" else clean
+        return symmetric_kl(clean, noised.detach() if self._detach == "noised" else noised)
 
     def add_noise(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """embeddings + z, padding and special tokens included, as released. (rows, tokens, width)"""
-        if self._detach == "embeddings":
+        if self._detach == "embeddings" and (self.detach != "auto" or not batch.writes):
             embeddings = embeddings.detach()
         noise = self.draw(embeddings, batch.generator)
         kind = _compute_type(embeddings) if self.noise_dtype == "compute" else torch.float32

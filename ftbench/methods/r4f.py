@@ -51,6 +51,7 @@ class R4F(NoisedPass):
     cost: ClassVar[str] = "2 forward, 2 backward"
     in_order: ClassVar[bool] = True
     no_neutral: ClassVar[str] = "the head is normalised at every setting; weight=0 is that alone"
+    no_writing: ClassVar[str] = "it normalises a classifier's head; the paper has R3F alone there (section 3.3)"
 
     def prepare(self, start: Start) -> None:
         """Raises FtbenchError for a head without a linear layer."""

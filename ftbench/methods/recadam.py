@@ -68,7 +68,7 @@ class RecAdam(Method):
 
     def prepare(self, start: Start) -> None:
         model = start.backbone.model
-        base = f"{model.base_model_prefix}."
+        base = start.backbone.base
         if self.shape != "constant":
             inside = (p for name, p in model.named_parameters() if name.startswith(base) and p.requires_grad)
             self._starts = {parameter: parameter.detach().clone() for parameter in inside}

@@ -6,6 +6,7 @@
 CPU, wall time on a GPU) at the first seed, rounded to 0.1 so that a noisy clock does not make new runs.
 A number is the ratio itself. The warm-up and decay stretch with the steps.
 
+Cost: that of the other method, by construction; the passes of a step are those of plain fine-tuning.
 Where the source differs: R3F's STD++ is "longer fine-tuning and bias correction" (arXiv 2008.03156,
 section 3); how much longer could not be verified. Bias correction is already in ``std`` here.
 """

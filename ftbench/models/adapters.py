@@ -38,6 +38,12 @@ PLACES = {
 RATES = ("hidden_dropout_prob", "resid_pdrop", "dropout_rate", "dropout", "mlp_dropout")
 
 
+def family(config: Any) -> str:
+    """What a configuration is of; where an encoder and a decoder were put together, what the encoder is of."""
+    own = config.encoder if config.model_type == "encoder-decoder" else config
+    return str(own.model_type)
+
+
 class Bottleneck(nn.Module):
     """y = x + U dropout(relu(D x)); (rows, tokens, width) to the same shape. Weights N(0, deviation^2), biases 0."""
 
@@ -58,7 +64,7 @@ class Bottleneck(nn.Module):
 
 def places_in(model: Any, blocks: Iterable[nn.Module]) -> list[str]:
     """Names of the modules behind which the adapters of ``blocks`` go. Raises UsageError for an unknown family."""
-    kind = model.config.model_type
+    kind = family(model.config)
     if kind not in PLACES:
         raise UsageError(
             f"adapter: where adapters go in a {kind} model is not known. Known: {', '.join(sorted(PLACES))}"

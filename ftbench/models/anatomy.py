@@ -23,7 +23,8 @@ class Anatomy:
 
     blocks: the transformer layers, lowest first, the encoder's before the decoder's. A layer that runs several
         times (ALBERT's) is one block.
-    depths: name of every parameter -> 0 in the head (poolers too), 1 in the topmost block and in norms behind it, ...,
+    depths: name of every parameter -> 0 in the head (poolers too; where nothing is called the base, what runs after the
+        last stack of blocks), 1 in the topmost block and in norms behind it, ...,
         ``len(blocks)`` in the lowest, one more in the embeddings and in whatever else runs before the first block or
         is shared by all. T5's relative positions lie in its lowest blocks.
     """
@@ -41,7 +42,7 @@ class _Trace:
 
 
 def dissect(model: Any, inputs: dict[str, Tensor]) -> Anatomy:
-    """The anatomy of a classifier of transformers. ``inputs``: any one row of several tokens, (1, tokens).
+    """The anatomy of a model of transformers with a head. ``inputs``: any one row of several tokens, (1, tokens).
 
     Runs one pass without dropout or gradients; draws no random numbers.
     Raises FtbenchError for a model whose blocks are not one list in each of its stacks.
@@ -55,7 +56,7 @@ def dissect(model: Any, inputs: dict[str, Tensor]) -> Anatomy:
     base = names[model.base_model]
 
     def depth(name: str) -> int:
-        if not name.startswith(f"{base}."):
+        if base and not name.startswith(f"{base}."):
             return 0
         around = next((d for block, d in inside.items() if name.startswith(f"{block}.")), None)
         if around is not None:
@@ -65,6 +66,8 @@ def dissect(model: Any, inputs: dict[str, Tensor]) -> Anatomy:
         if owner in trace.pooled:
             return 0
         own = next((stack for place, stack in stacks.items() if name.startswith(f"{place}.")), blocks)
+        if not base and own is blocks and start > trace.started[blocks[-1]]:
+            return 0
         passed = [block for block in own if trace.started[block] < start]
         return min((depth_of[block] for block in passed), default=len(blocks) + 1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,23 +26,28 @@ from ftbench.models.locate import Checkpoint, weight_files
 from ftbench.models.quiet import quiet
 from ftbench.models.tokenizer import first_position, load_tokenizer
 from ftbench.models.truncate import truncate
+from ftbench.models.words import Lookup, Transform
 
 __all__ = ["Backbone", "Out", "Transform", "assemble", "load", "load_tokenizer", "read_classifier"]
 
-#: embeddings (rows, tokens, width) -> embeddings of the same shape
-Transform = Callable[[Tensor], Tensor]
+#: in ``inputs`` where summaries are written: which of ``decoder_input_ids`` stand before a token that is to be written
+TARGET = "target_mask"
 
 
 @dataclass
 class Out:
     """What one pass gives.
 
-    logits: (rows, classes), float32 or the autocast type; (rows, 1) in regression
-    states: the output of every block, (rows, tokens, width) each, where they were asked for
+    logits:  (rows, classes), float32 or the autocast type; (rows, 1) in regression; of an encoder-decoder that writes,
+             (target tokens, words): one after the other, padding left out
+    states:  the output of every block, (rows, tokens, width) each, where they were asked for; of an encoder-decoder
+             that writes, its encoder's
+    padding: (padding of the targets, words): logits where nothing is to be written, where they were asked for
     """
 
     logits: Tensor
     states: list[Tensor] = field(default_factory=list)
+    padding: Tensor | None = None
 
 
 class Backbone:
@@ -52,13 +57,16 @@ class Backbone:
     order: for each class the output of ``model`` that stands for it, where a kept head has another order.
     """
 
+    #: whether the rows of ``Out.logits`` are target tokens; see ``Seq2Seq``, whose ``keep_padding`` this is, too
+    writes = False
+    keep_padding = False
+
     def __init__(self, model: Any, tokenizer: Any, order: Sequence[int] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.order = None if order is None else torch.tensor(order)
-        self._transform: Transform | None = None
-        self._seen: Tensor | None = None
-        self._keep = self._embedded = False
+        self._words = Lookup()
+        self._lookups = [self._words]
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self._counts_from_edge = takes_positions and first_position(model) is None
         self.embeddings.register_forward_hook(self._hook)
@@ -77,11 +85,19 @@ class Backbone:
 
     @cached_property
     def _anatomy(self) -> anatomy.Anatomy:
-        before, self._embedded = self._embedded, True  # a pass that is under way keeps its transform and its lookup
+        before = [lookup.met for lookup in self._lookups]
+        for lookup in self._lookups:  # a pass that is under way keeps its transforms and its lookups
+            lookup.met = True
         try:
             return anatomy.dissect(self.model, self._tokens("some words"))
         finally:
-            self._embedded = before
+            for lookup, met in zip(self._lookups, before, strict=True):
+                lookup.met = met
+
+    @property
+    def base(self) -> str:
+        """What the names of all parameters below the head begin with."""
+        return f"{self.model.base_model_prefix}."
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:
@@ -118,6 +134,7 @@ class Backbone:
         reuse: bool = False,
         states: bool = False,
         entry: contextlib.AbstractContextManager[None] | None = None,
+        decoder: Transform | None = None,
     ) -> Out:
         """One pass. ``inputs``: input_ids and attention_mask (rows, tokens), token_type_ids where the model has them.
 
@@ -126,27 +143,31 @@ class Backbone:
             lookup and the table gets one gradient, not two (the table is the largest matrix there is).
         states: record the blocks' outputs.
         entry: where the pass begins, if not at the embeddings; see ``entry.Entry.entered``.
+        decoder: as ``transform``, of the words that a decoder reads; see ``seq2seq.Seq2Seq``.
 
         Raises FtbenchError where ``transform`` has met no embeddings: a pass without noise is not what was asked.
         """
-        if not reuse:
-            self._seen = None
-        self._transform, self._embedded = transform, entry is not None  # what is passed over is no lookup
+        if decoder is not None:
+            raise FtbenchError("a classifier has no decoder that reads what it should write: no noise can be put there")
+        self._words.begin(transform, reuse=reuse, skipped=entry is not None)  # what is passed over is no lookup
         inputs = self.with_positions(inputs)
         try:
             with entry or contextlib.nullcontext(), self.recording() if states else _nothing() as recorded:
                 logits = self.model(**inputs).logits
         finally:
-            self._transform = None
-        if transform is not None and not self._embedded:
-            kind = self.model.config.model_type
-            raise FtbenchError(f"a {kind} model does not look its words up where noise can be added; use std")
+            self._words.transform = None
+        self._require_noise(transform, self._words)
         if self.order is not None:
             if self.order.device != logits.device:
                 with torch.inference_mode(False):  # else training after a first evaluation could not use it
                     self.order = self.order.to(logits.device)
             logits = logits.index_select(-1, self.order)
         return Out(logits, recorded)
+
+    def _require_noise(self, transform: Transform | None, words: Lookup) -> None:
+        if transform is not None and not words.met:
+            kind = self.model.config.model_type
+            raise FtbenchError(f"a {kind} model does not look its words up where noise can be added; use std")
 
     def with_positions(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """``inputs`` with position ids where the model would count padding on the left as positions."""
@@ -155,23 +176,19 @@ class Backbone:
         return inputs | {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
 
     @contextlib.contextmanager
-    def keeping_embeddings(self) -> Iterator[None]:
-        """Within: each pass keeps its embeddings for a ``reuse`` pass; freed on leaving."""
-        self._keep = True
+    def keeping_embeddings(self, *, decoder: bool = True) -> Iterator[None]:
+        """Within: each pass keeps its embeddings for a ``reuse`` pass, a decoder's unless told; freed on leaving."""
+        for lookup in self._lookups if decoder else self._lookups[:1]:
+            lookup.keep = True
         try:
             yield
         finally:
-            self._keep, self._seen = False, None
+            for lookup in self._lookups:
+                lookup.release()
 
     def _hook(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
-        if self._embedded:  # a table that the decoder shares is looked up again
-            return embeddings
-        self._embedded = True
-        if self._seen is not None:
-            embeddings = self._seen
-        elif self._keep:
-            self._seen = embeddings
-        return embeddings if self._transform is None else self._transform(embeddings)
+        # a table that the decoder shares is looked up again
+        return embeddings if self._words.met else self._words(embeddings)
 
     def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
         """Last hidden states without the head, (rows, tokens, width); of the decoder where there is one."""
@@ -264,7 +281,7 @@ def read_classifier(
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    local = {"local_files_only": True, "trust_remote_code": False}
+    local = {"local_files_only": True, "trust_remote_code": checkpoint.remote_code}
     try:
         with quiet():
             config = AutoConfig.from_pretrained(checkpoint.folder, **local, **(fields or {}))

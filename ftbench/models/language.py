@@ -22,7 +22,7 @@ def load_language_model(pretrained: Checkpoint, encoder: Backbone) -> tuple[Any,
 
     if encoder.model.config.is_encoder_decoder:
         return None
-    local = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    local = {"local_files_only": True, "trust_remote_code": pretrained.remote_code, "use_safetensors": True}
     kinds: tuple[tuple[bool, Any], ...] = ((True, AutoModelForMaskedLM), (False, AutoModelForCausalLM))
     for masked, kind in kinds:
         try:

@@ -9,9 +9,9 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.lookup import nearest
@@ -40,6 +40,8 @@ MODELS = {
     ),
 }
 DEFAULT_MODEL = "minilm"
+#: before an encoder's name: an encoder-decoder that is made of it
+WARM = "bert2bert:"
 
 VOCABULARY_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model",
@@ -64,6 +66,10 @@ class Checkpoint:
     origin:      the pretrained checkpoint that a run of the store tuned this one from (its fingerprint is that one's);
                  None for a checkpoint that is where it all starts
     blocks:      transformer layers in the order in which they run, a decoder's included; 0 where it does not say
+    remote_code: whether Python files of the checkpoint may be run, which somebody has to have asked for
+    decoder:     ``own``: the checkpoint has an encoder and a decoder; ``bert2bert``: the decoder is to be made of its
+                 encoder, see ``warm_start``; empty: there is none
+    kind:        the family, as ``config.json`` calls it
     """
 
     name: str
@@ -72,14 +78,20 @@ class Checkpoint:
     width: int = 0
     blocks: int = 0
     origin: Checkpoint | None = None
+    remote_code: bool = False
+    decoder: Literal["", "own", "bert2bert"] = ""
+    kind: str = ""
 
 
-def locate(name: str, revision: str | None = None) -> Checkpoint:
-    """Finds the model called ``name``.
+def locate(name: str, revision: str | None = None, *, remote_code: bool = False) -> Checkpoint:
+    """Finds the model called ``name``; ``bert2bert:NAME`` is the encoder NAME that a decoder is made of. With
+    ``remote_code`` its Python files are found, too.
 
     Raises UsageError for a folder that is not a usable checkpoint (which file is missing, pickled
     weights only), and FtbenchError when the hub cannot be reached or a packaged file was changed.
     """
+    if name.startswith(WARM):
+        return _warm(locate(name.removeprefix(WARM), revision))
     if revision and (name in MODELS or Path(name).exists()):
         raise UsageError(f"--revision is for models of the hub: '{name}' is on this machine")
     if name in MODELS:
@@ -87,10 +99,42 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     elif Path(name).exists() or name.startswith((".", "/", "~")):
         folder = Path(name).expanduser()
     else:
-        folder = _from_hub(name, revision)
+        folder = _from_hub(name, revision, remote_code=remote_code)
     _require_usable(folder, name)
     config = _config(folder)
-    return Checkpoint(name, folder, fingerprint(folder), _first(config, WIDTHS), _blocks(config))
+    found = fingerprint(folder, remote_code=remote_code)
+    kind = str(config.get("model_type", ""))
+    decoder: Literal["", "own"] = "own" if config.get("is_encoder_decoder") else ""
+    width = _first(config, WIDTHS) or _first(config.get("encoder") or {}, WIDTHS)
+    return Checkpoint(name, folder, found, width, _blocks(config), remote_code=remote_code, decoder=decoder, kind=kind)
+
+
+def _warm(encoder: Checkpoint) -> Checkpoint:
+    """The encoder-decoder that is made of ``encoder``. Raises UsageError for one that has a decoder."""
+    if encoder.decoder:
+        raise UsageError(f"{WARM}{encoder.name}: {encoder.name} ({encoder.kind}) has a decoder; use it as it is")
+    print_of = _warm_fingerprint(encoder.fingerprint)
+    name = f"{WARM}{encoder.name}"
+    return replace(encoder, name=name, fingerprint=print_of, blocks=2 * encoder.blocks, decoder="bert2bert")
+
+
+def _warm_fingerprint(encoder: str) -> str:
+    return hashlib.sha256(f"{WARM}{encoder}".encode()).hexdigest()[:16]
+
+
+def is_unchanged(checkpoint: Checkpoint) -> bool:
+    """Whether the files are those that the checkpoint was located with."""
+    now = fingerprint(checkpoint.folder, remote_code=checkpoint.remote_code)
+    return checkpoint.fingerprint == (_warm_fingerprint(now) if checkpoint.decoder == "bert2bert" else now)
+
+
+def require_decoder(checkpoint: Checkpoint) -> None:
+    """Raises UsageError for a checkpoint without a decoder, saying what was found and what works."""
+    if not checkpoint.decoder:
+        raise UsageError(
+            f"model '{checkpoint.name}' ({checkpoint.kind or 'unknown kind'}) has no decoder to write with. Expected "
+            f"an encoder-decoder (BART, PEGASUS, T5 ...), or {WARM}{checkpoint.name}, which makes one of an encoder"
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -98,11 +142,13 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.safetensors") if p.name.startswith("model"))
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over weights, ``config.json`` and tokenizer files: other bytes, other fingerprint."""
+def fingerprint(folder: Path, *, remote_code: bool = False) -> str:
+    """SHA-256 over weights, ``config.json`` and tokenizer files, and code that may be run: other bytes, other
+    fingerprint."""
     named = [folder / "config.json", *(folder / f for f in TOKENIZER_FILES)]
+    code = sorted(folder.glob("*.py")) if remote_code else []
     digest = hashlib.sha256()
-    for path in (*weight_files(folder), *(p for p in named if p.is_file())):
+    for path in (*weight_files(folder), *(p for p in named if p.is_file()), *code):
         digest.update(f"{path.name}\x1d{file_hash(path)}\x1e".encode())
     return digest.hexdigest()[:16]
 
@@ -141,11 +187,12 @@ def _packaged(model: PackagedModel) -> Path:
     return folder
 
 
-def _from_hub(repo: str, revision: str | None, hint: str = "") -> Path:
+def _from_hub(repo: str, revision: str | None, hint: str = "", *, remote_code: bool = False) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     offline = constants.HF_HUB_OFFLINE  # huggingface_hub 1.x asks the hub all the same when it is given a commit
     wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES]
+    wanted += ["*.py"] * remote_code
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except Exception as error:  # the hub raises a dozen kinds; the user needs one message
@@ -196,6 +243,8 @@ def _first(config: Mapping[str, Any], keys: Iterable[str]) -> int:
 def _blocks(config: Mapping[str, Any]) -> int:
     if not config.get("is_encoder_decoder"):
         return _first(config, DEPTHS)
+    if "encoder" in config:  # two configurations in one
+        return sum(_first(config[part], DEPTHS) for part in ("encoder", "decoder"))
     encoder = _first(config, ENCODER_DEPTHS)
     return encoder + (_first(config, DECODER_DEPTHS) or encoder)
 

@@ -44,7 +44,12 @@ def special_ids(tokenizer: Any) -> list[int]:
 
 
 def reads_last(backbone: Backbone, inputs: dict[str, Tensor]) -> bool:
-    """Whether the head reads a row's last token rather than its first. ``inputs``: any rows of the task."""
+    """Whether the head reads a row's last token rather than its first. ``inputs``: any rows of the task.
+
+    Where summaries are written a decoder reads every token of the encoder: the first stands for a row, as in BERT.
+    """
+    if backbone.writes:
+        return False
     mask = inputs["attention_mask"].bool()
     longest = int(mask.sum(1).argmax())
     row = {name: tensor[longest][mask[longest]].unsqueeze(0) for name, tensor in inputs.items()}

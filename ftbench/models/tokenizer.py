@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,14 +25,16 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(
+                checkpoint.folder, local_files_only=True, trust_remote_code=checkpoint.remote_code
+            )
     except Exception as error:  # transformers raises OSError, ValueError, ImportError and the like
         raise UsageError(f"the tokenizer of model '{checkpoint.name}' cannot be loaded: {error}") from error
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UsageError(f"the tokenizer of model '{checkpoint.name}' has neither a pad nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.model_max_length = min(tokenizer.model_max_length, _positions(checkpoint.folder))
+    tokenizer.model_max_length = min(tokenizer.model_max_length, _positions(checkpoint))
     return tokenizer
 
 
@@ -49,14 +50,15 @@ def first_position(model: nn.Module) -> int | None:
     return None
 
 
-def _positions(folder: Path) -> int:
+def _positions(checkpoint: Checkpoint) -> int:
     """Tokens that the model has positions for: not every tokenizer names the limit. ``NO_LIMIT`` stands for none."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        trust = checkpoint.remote_code
+        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trust)
         with torch.device("meta"), quiet():
-            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust)
     except Exception:  # ``backbone.load`` says what is wrong with it
         return NO_LIMIT
     positions = getattr(config.get_text_config(), "max_position_embeddings", None) or NO_LIMIT

@@ -16,16 +16,22 @@ from typing import Any
 
 from ftbench.reporting import stats
 from ftbench.types import Column, MethodSpec, Record, RunSpec, Search
+from ftbench.types.run import TUNED
 
 #: fields of RunSpec that a user sets; a column each where they vary. The first ones decide the rows.
 ROW_AXES = {
     "model": "model", "train_size": "train", "imbalance": "imbal.", "label_noise": "noise", "select_on": "select",
     "limit": "limit", "max_length": "length", "encoder": "tuned on",
+    "folds": "folds",
 }  # fmt: skip
 RECIPE_AXES = {
     "lr": "lr", "steps": "steps", "batch_size": "batch", "precision": "precision", "passes": "passes",
     "batching": "batching", "weight_decay": "decay", "warmup": "warmup", "clip": "clip", "evaluations": "evals",
     "micro_batch": "micro", "head": "head", "layers": "layers", "frozen_dropout": "frozen dropout",
+    "max_target_length": "target tokens", "label_smoothing": "smoothing", "smoothed_over": "smoothed over",
+    "source_prefix": "prefix", "num_beams": "beams", "length_penalty": "length penalty",
+    "min_new_tokens": "fewest tokens", "max_new_tokens": "most tokens", "no_repeat_ngram_size": "no repeat",
+    "early_stopping": "early stop", "evaluation_rows": "evaluated rows",
     "checkpoint": "checkpoint",
 }  # fmt: skip
 #: what tells two versions of one task, checkpoint or code apart; a column each where one name has several
@@ -38,7 +44,7 @@ SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
 TEXTS = frozenset({
     "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", "checkpoint",
-    *VERSIONS,
+    "smoothed_over", "source_prefix", "early_stopping", *VERSIONS,
 })  # fmt: skip
 LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
 #: what tables say for a field that is empty
@@ -173,7 +179,7 @@ class Runs(list[Record]):
 
 def is_averaged(record: Record) -> bool:
     """Whether a run's scores may stand in a mean: those of trials and of other kinds never do."""
-    return record.result.spec.kind in ("finetune", "reference") and not record.result.spec.is_trial
+    return record.result.spec.kind in (*TUNED, "reference") and not record.result.spec.is_trial
 
 
 def unique(records: Iterable[Record], searches: Iterable[Search] = ()) -> Runs:
@@ -200,7 +206,7 @@ def _to_cells(records: Runs, selection: str) -> tuple[list[Cell], list[Cell]]:
     references: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         arm = canonical(record.result.spec.arm())
-        if record.result.spec.kind == "finetune":
+        if record.result.spec.kind in TUNED:
             arms.setdefault(arm, []).append(record)
             continue
         for name in record.result.metrics:

@@ -15,6 +15,10 @@ from ftbench.reporting.words import metric_name, score, several
 MOST = 12
 
 
+#: what was decided is said first
+_ORDER = ("better", "worse", "undecided", "equal")
+
+
 class Conclusion(NamedTuple):
     """A sentence on one set of rows and recipe, and one on each of its methods."""
 
@@ -69,8 +73,7 @@ def _of_group(group: Group, differences: Sequence[Difference]) -> Conclusion:
     std = group.std
     if std is None or std.mean is None:
         return Conclusion("no finished std beside these runs, so methods are not compared.")
-    bars = [cell for cell in group.references if cell.mean is not None and cell.metric == std.metric]
-    best = max(bars, key=lambda cell: -(cell.mean or 0) if std.lower_is_better else (cell.mean or 0), default=None)
+    best = group.bar(std)
     mean = score(std.metric, std.mean)
     about = f"{std.method} {metric_name(std.metric)} {mean} over {several(len(std.scores), 'run')}"
     bar = score(best.metric, best.mean or 0.0) if best is not None else ""
@@ -79,6 +82,7 @@ def _of_group(group: Group, differences: Sequence[Difference]) -> Conclusion:
         return Conclusion(f"{about}, {why}")
     against = f", against {bar} of {best.method} without fine-tuning" if best is not None else ""
     here = [d for d in differences if d.std.records[0] is std.records[0]]
+    here.sort(key=lambda d: _ORDER.index(d.verdict))
     more = [f"{len(here) - 8} more methods are in the tables."] if len(here) > 8 else []
     return Conclusion(f"{about}{against}.", (*map(_of_method, here[:8]), *more))
 

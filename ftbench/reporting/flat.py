@@ -11,6 +11,7 @@ from typing import Any
 from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, VERSIONS
 from ftbench.reporting.words import plain
 from ftbench.types import Record, Table
+from ftbench.types.run import TUNED
 
 #: columns of the long form: one row for each score of each run
 LONG = (
@@ -44,7 +45,7 @@ def _scores(record: Record) -> Iterator[dict[str, Any]]:
         "trained_parameters": cost.trained_parameters or None, "forward_passes": cost.forward_passes or None,
         "device": cost.device or None,
     }  # fmt: skip
-    if spec.kind in ("finetune", "reference"):
+    if spec.kind in (*TUNED, "reference"):
         about["pooling"] = None
     if spec.kind in ("reference", "variability"):
         about |= dict.fromkeys(("method", *RECIPE_AXES))

@@ -13,6 +13,7 @@ from ftbench.reporting.cells import Cell, Group, by_rows, to_cells, varying
 from ftbench.reporting.claims import COLUMNS, CONTRADICTED, MARGIN, SUPPORTED, UNDECIDED, Claim, Finding, claims
 from ftbench.reporting.costs import mean_of
 from ftbench.reporting.differences import Difference, contrast, is_compared, with_holm
+from ftbench.reporting.layer_claims import LAYER_JUDGES
 from ftbench.reporting.probe_claims import expressive, kept_more
 from ftbench.reporting.study import Study
 
@@ -192,6 +193,7 @@ JUDGES: dict[str, Callable[[Claim, Study], Finding]] = {
     "not worse and cheaper": _not_worse_and_cheaper,
     "wins": _wins,
     "slope": _slope,
+    **LAYER_JUDGES,
     "kept more": kept_more,
     "expressive": expressive,
 }

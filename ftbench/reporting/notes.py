@@ -20,6 +20,7 @@ from ftbench.reporting.cells import (
     varying,
 )
 from ftbench.types import Record
+from ftbench.types.run import TUNED
 
 
 def notes_for(
@@ -45,7 +46,7 @@ def notes_for(
     lower = sorted({cell.metric for cell in arms if cell.lower_is_better and cell.metric})
     if lower:
         notes.append(f"{', '.join(lower)}: lower is better, so a negative difference favours the method.")
-    finished = [record for record in records if record.result.status == "ok" and record.result.spec.kind == "finetune"]
+    finished = [record for record in records if record.result.status == "ok" and record.result.spec.kind in TUNED]
     if selection == "best" and any(record.result.facts.get("selected_on") == "validation" for record in finished):
         notes.append("best: chosen on the split it is reported on, so optimistic.")
     missing = sum(len(cell.ok) - len(cell.scores) for cell in arms)
@@ -177,7 +178,7 @@ def _failure_notes(records: list[Record]) -> list[str]:
     notes = []
     for result in bad[:3]:
         error = (result.error.strip().splitlines() or ["no message"])[0]
-        name = result.spec.method if result.spec.kind == "finetune" else "reference"
+        name = result.spec.method if result.spec.kind in TUNED else "reference"
         notes.append(
             f"{result.status}: {result.spec.task} {name}, seed {result.spec.seed}, data seed "
             f"{result.spec.data_seed}: {error}"

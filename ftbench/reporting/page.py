@@ -11,6 +11,7 @@ from typing import Any
 
 from ftbench.reporting.charts import charts
 from ftbench.reporting.conclusions import conclusions
+from ftbench.reporting.marks import Chart
 from ftbench.reporting.reports import REPORTS, make
 from ftbench.reporting.study import Study
 from ftbench.reporting.svg import to_svg
@@ -35,23 +36,30 @@ TABLES = (
 
 def to_html(study: Study, *, skipped: Sequence[str] = (), more: Sequence[Table] = ()) -> str:
     """The page of a study; ``more`` tables come last, ``skipped`` lines say what could not be read."""
-    from jinja2 import Environment
-    from markupsafe import Markup
-
     assert set(TABLES) == set(REPORTS)
-    template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html").read_text("utf-8"))
-    tables = [*(table for name in TABLES if (table := make(study, name)) and table.rows), *more]
-    pictures = [{"title": c.title, "note": c.note, "svg": Markup(to_svg(c))} for c in charts(study)]
     commands, places = origins([*study.records, *study.apart])
-    return template.render(
+    return fill(
         title="ftbench report",
-        about=f"{len(study.records)} runs, {study.selection} weights. Columns sort when their heads are clicked.",
+        about=f"Scores of the {study.selection} weights. Columns sort when their heads are clicked.",
         conclusions=conclusions(study),
-        pictures=pictures,
-        tables=[_table(table, f"t{i}") for i, table in enumerate(tables)],
+        charts=charts(study),
+        tables=[*(table for name in TABLES if (table := make(study, name)) and table.rows), *more],
         commands=commands,
         places=places,
         skipped=list(skipped),
+    )
+
+
+def fill(*, charts: Sequence[Chart], tables: Sequence[Table], **fields: Any) -> str:
+    """The template with pictures and tables drawn; ``fields`` are its other names."""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html").read_text("utf-8"))
+    return template.render(
+        pictures=[{"title": c.title, "note": c.note, "svg": Markup(to_svg(c))} for c in charts],
+        tables=[_table(table, f"t{i}") for i, table in enumerate(tables)],
+        **{"skipped": [], **fields},
     )
 
 

@@ -110,7 +110,7 @@ def _unlike(cell: Cell, figure: Published) -> str:
         found.append(f"model {name or 'unnamed'}")
     if spec.train_size is not None:
         found.append(f"{spec.train_size} rows")
-    if spec.label_noise or spec.imbalance is not None or spec.limit is not None or spec.select_on:
+    if spec.label_noise or spec.imbalance is not None or spec.limit is not None or spec.select_on or spec.folds:
         found.append("other rows")
     if not _scores(cell, figure.metric):
         found.append(f"no {figure.metric}" if figure.metric != "?" else "metric not said")

@@ -137,11 +137,13 @@ def _metrics(sets: Sequence[Sequence[Probed]]) -> Table | None:
 
 
 def between_table(records: Sequence[Record], agreement: Callable[[Sequence[Record]], Any]) -> Table | None:
-    """A row for each arm with several seeds; ``agreement``: see ``runs.between``."""
-    arms = [(found, one) for found in group(records) for one in found if len(one.ok) > 1]
-    rows = [{**_names(one, found), **agreement(one.ok)._asdict()} for found, one in arms]
+    """A row for each arm with several seeds; ``agreement``: see ``runs.between``, None for an arm without one."""
+    sets = group(records)
+    rows = [
+        {**_names(one, found), **agreed._asdict()} for found in sets for one in found if (agreed := agreement(one.ok))
+    ]
     columns = (
-        *_name_columns([found for found, _ in arms]),
+        *_name_columns(sets),
         Column("pairs", "pairs"),
         Column("cka", "CKA"),
         Column("disagreement", "disagree"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftbench.reporting.cells import Cell, by_rows, setting_columns, to_cells, unique, varying
 from ftbench.types import Column, Record, Table
+from ftbench.types.run import PART
 
 
 def scores_table(records: Sequence[Record], *, selection: str = "last") -> Table | None:
@@ -38,7 +39,7 @@ def _names(cell: Cell) -> list[tuple[str, str]]:
     names: dict[tuple[str, str], None] = {}
     for record in cell.ok:
         for split, scores in record.result.metrics.get(cell.selection, {}).items():
-            if split != "selection":
+            if split != "selection" and not split.endswith(PART):
                 names |= dict.fromkeys((split, metric) for metric in scores)
     return list(names)
 

@@ -20,6 +20,7 @@ from ftbench.lookup import find
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.reporting.cells import LABELS, RECIPE_AXES, SETTINGS, TEXTS, UNSET, canonical, is_averaged
 from ftbench.types import Record, Search, Table
+from ftbench.types.run import TUNED
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "=": operator.eq, "<": operator.lt, ">": operator.gt,
@@ -130,7 +131,7 @@ def passes(record: Record, clauses: Iterable[Clause]) -> bool:
 def _is_tuned(record: Record) -> bool:
     """Whether a method and a recipe made what was measured."""
     spec = record.result.spec
-    return spec.kind == "finetune" or (spec.kind == "probe" and bool(spec.parents))
+    return spec.kind in TUNED or (spec.kind == "probe" and bool(spec.parents))
 
 
 def searches_of(searches: Iterable[Search], records: Iterable[Record]) -> list[Search]:

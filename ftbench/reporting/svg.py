@@ -24,7 +24,7 @@ def to_svg(chart: Chart) -> str:
     height = _TOP + _BOTTOM + (_ROW * len(chart.categories) if chart.categories else _PLOT)
     x, x_ticks = scale(
         [v for m in chart.marks for v in (*m.x, *m.low, *m.high)], left, _WIDTH - _RIGHT,
-        log=chart.log, unit=100 if chart.hundredths == "x" else 1,
+        log=chart.log, unit=100 if chart.hundredths == "x" else 1, most=max(3, int((_WIDTH - _RIGHT - left) / 50)),
     )  # fmt: skip
     y: Scale
     y_ticks: Ticks
@@ -51,9 +51,12 @@ def to_svg(chart: Chart) -> str:
 
 
 def scale(
-    values: Sequence[float], start: float, end: float, *, log: bool = False, unit: float = 1
+    values: Sequence[float], start: float, end: float, *, log: bool = False, unit: float = 1, most: int = 8
 ) -> tuple[Scale, Ticks]:
-    """From data to pixels ``start`` .. ``end``, with a margin, and the ticks, labelled ``unit`` times their value."""
+    """From data to pixels ``start`` .. ``end``, with a margin, and the ticks, labelled ``unit`` times their value.
+
+    ``most`` limits the ticks, 3 or more.
+    """
     shown = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
     to = math.log10 if log else float
     low, high = to(min(shown)), to(max(shown))
@@ -63,25 +66,25 @@ def scale(
     def place(value: float) -> float:
         return start + (end - start) * (to(value) - low) / (high - low)
 
-    ticks = _log_ticks(low, high) if log else _ticks(low, high)
+    ticks = _log_ticks(low, high, most) if log else _ticks(low, high, most)
     return place, [(v, f"{unit * v:g}") for v in ticks]
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round numbers."""
+def _ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers."""
     power = 10 ** math.floor(math.log10((high - low) / 4))
-    step = next(m * power for m in (1, 2, 5, 10) if (high - low) / (m * power) <= 8)
+    step = next(m * power for m in (1, 2, 5, 10, 20) if (high - low) / (m * power) <= most)
     first = math.ceil(low / step)
     return [round(i * step, 12) for i in range(first, math.floor(high / step) + 1)]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
     if high - low < 0.7:  # less than a factor of five
-        return _ticks(10**low, 10**high)
+        return _ticks(10**low, 10**high, most)
     span = range(math.floor(low), math.ceil(high) + 1)
     fine = [m * 10.0**k for k in span for m in (1, 2, 5) if low <= math.log10(m * 10.0**k) <= high]
     coarse = [v for v in fine if f"{v:e}".startswith("1")]
-    found = coarse if len(fine) > 8 else fine
+    found = coarse if len(fine) > most else fine
     return found or [10.0 ** ((low + high) / 2)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ftbench.errors import UsageError
 from ftbench.runs.matched import Stack, name_of
-from ftbench.runs.stages import ALL, check_arm, parse_arms
+from ftbench.runs.stages import ALL, check_arm, check_fit, check_shared, parse_arms
 
 
 @dataclass
@@ -44,8 +44,11 @@ def settle(
     passes: str = "separate",
     searching: bool = False,
     tune: Sequence[str] = (),
+    writes: bool = False,
+    processes: int = 1,
 ) -> Arms:
-    """The arms of ``--method`` and ``--tune`` texts that can run with these axes and passes. Raises UsageError."""
+    """The arms of ``--method`` and ``--tune`` texts that can run with these axes and passes, where texts are classified
+    or summaries written, in so many processes that share a run. Raises UsageError."""
     stacks = parse_arms(texts, baseline=baseline, tune=tune)
     own = [text for text in texts if text != ALL]
     named = parse_arms(own or ["std"], baseline=baseline, tune=tune)
@@ -53,7 +56,9 @@ def settle(
     reasons = {}
     for stack in stacks:
         try:
+            check_fit(stack, writes=writes)
             check_arm(stack, stacks, axes, passes, searching=searching)
+            check_shared(stack, processes)
         except UsageError as error:
             reasons[name_of(stack)] = str(error)
     arms.refuse(reasons)

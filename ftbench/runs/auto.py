@@ -126,12 +126,13 @@ def measure_of(request: Request, point: Point, data_seed: int) -> RunSpec:
     """
     data, model, values = point
     if data.task.kind != "classification":
+        asked = f"layers '{values['layers']}': " if "layers" in values else ""
         raise UsageError(
-            f"layers '{values['layers']}': task '{data.task.name}' is a regression, and nu compares classes. Measure "
+            f"{asked}task '{data.task.name}' is a regression, and nu compares classes. Measure "
             "it with `ftbench variability --bins 5`, then give the layers as numbers, such as --layers 2:4:4"
         )
-    asked = {"train_size": data.task.default_train_size, **request.fixed, **values}
-    return measure(data, model, {name: asked[name] for name in _SHARED if name in asked}, data_seed)
+    fields = {"train_size": data.task.default_train_size, **request.fixed, **values}
+    return measure(data, model, {name: fields[name] for name in _SHARED if name in fields}, data_seed)
 
 
 def measure(

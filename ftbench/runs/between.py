@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ftbench.types import Record
+
+PREDICTIONS = "predictions.parquet"
 
 
 class Agreement(NamedTuple):
@@ -22,11 +25,11 @@ class Agreement(NamedTuple):
 
 
 def between_seeds(records: Sequence[Record]) -> Agreement | None:
-    """Of finished probe runs on the same rows; None below two. Raises OSError where their predictions are gone."""
+    """Of finished probe runs on the same rows that have kept their predictions; None below two."""
     from ftbench.analysis.collapse import measure
     from ftbench.analysis.similarity import disagreement
 
-    read = [_read(record) for record in records if record.result.status == "ok"]
+    read = [_read(record.folder / PREDICTIONS) for record in records if (record.folder / PREDICTIONS).is_file()]
     if len(read) < 2:
         return None
     pairs = list(itertools.combinations(read, 2))
@@ -36,10 +39,10 @@ def between_seeds(records: Sequence[Record]) -> Agreement | None:
     return Agreement(len(pairs), statistics.fmean(similar), statistics.fmean(differ) if differ else None)
 
 
-def _read(record: Record) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     """predictions (n,), and features (m, width) of the rows that have them."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(record.folder / "predictions.parquet")
+    table = pq.read_table(path)
     features = [row for row in table["features"].to_pylist() if row is not None]
     return {"prediction": table["prediction"].to_numpy(), "features": np.array(features, dtype=np.float32)}

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import ftbench
+from ftbench.runs import team
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn", "safetensors")
 
@@ -35,5 +36,6 @@ def environment(device: str) -> dict[str, Any]:
         "device_name": name,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": team.size(),
         "command": ["ftbench", *sys.argv[1:]],
     }

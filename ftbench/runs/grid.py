@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ftbench.errors import Interrupted
+from ftbench.errors import Interrupted, StoreError, explain
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import engines
 from ftbench.runs.attend import LOST, Attendant
@@ -26,7 +26,7 @@ from ftbench.runs.stages import Stage
 from ftbench.runs.store import Store
 from ftbench.runs.work import Bench, Options
 from ftbench.types import Data, Record, RunSpec, Search
-from ftbench.types.run import CHECKPOINT
+from ftbench.types.run import CHECKPOINT, TUNED
 
 POLL_SECONDS = 1.0
 
@@ -55,7 +55,7 @@ class Grid:
     _engine: engines.Engine | None = None
 
     def run(self, stages: Iterable[Stage]) -> list[Record]:
-        """Every record of the study, in the stages' order.
+        """Every record of the study, in the stages' order. A stage is asked for when the one before is done.
 
         Raises Interrupted, StoreError (the disk is full, say) and UsageError (a model that cannot be
         loaded); all other failures become records with status ``failed``.
@@ -70,6 +70,10 @@ class Grid:
             self._engine.close()
             self._engine = None
 
+    def want_weights(self, specs: Iterable[RunSpec]) -> None:
+        """Of these runs a finished one that kept no weights is done again, to the same numbers."""
+        self._again |= {spec.id for spec in specs}
+
     def keep_models(self, which: str) -> None:
         """Keeps the weights of each arm's best or median seed, or of all.
 
@@ -79,7 +83,7 @@ class Grid:
         arms: dict[str, list[Record]] = {}
         for record in self.records:
             spec = record.result.spec
-            if spec.kind == "finetune" and not spec.is_trial and record.result.status == "ok":
+            if spec.kind in TUNED and not spec.is_trial and record.result.status == "ok":
                 arms.setdefault(replace(spec, seed=0, data_seed=0).id, []).append(record)
         for group in arms.values():
             chosen = choose(group, which)
@@ -129,7 +133,10 @@ class Grid:
         self._planned |= {spec.id: spec for spec in specs}
         if self._plan is None:
             self._plan = path_for(self.store.root, specs)
-            Manifest.cancel_file(self._plan).unlink(missing_ok=True)
+            try:
+                Manifest.cancel_file(self._plan).unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"cannot write in {self.store.root}: {explain(error)}") from error
         plan = Manifest(
             path=self._plan,
             runs=list(self._planned.values()),

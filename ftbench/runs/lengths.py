@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ftbench.models.locate import Checkpoint
 from ftbench.types import Data
+
+
+def summary_lengths(data: Data, source: Checkpoint, max_length: int) -> dict[str, Mapping[str, int]]:
+    """``token_lengths`` of the summaries that are trained on: the first of each row."""
+    splits = {
+        name: replace(rows, texts=(tuple(texts[0] for texts in rows.summaries),)) for name, rows in data.splits.items()
+    }
+    return token_lengths(replace(data, splits=splits), source, max_length)
 
 
 def token_lengths(data: Data, source: Checkpoint, max_length: int) -> dict[str, Mapping[str, int]]:

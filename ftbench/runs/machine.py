@@ -11,7 +11,9 @@ from ftbench.errors import UsageError
 from ftbench.lookup import find
 from ftbench.runs.engines import ENGINES, HERE, Setup
 
-LOCAL = "local"
+LOCAL, SLURM = "local", "slurm"
+#: what SLURM may do at a time unless it is told
+MOST_JOBS = 1000
 
 
 def setup(
@@ -26,12 +28,19 @@ def setup(
 ) -> Setup:
     """How many runs at a time, and where. Several jobs get one thread each, unless told.
 
+    SLURM has as many at a time as it gives, unless ``jobs`` is more than 1: how many it shares out is its business.
+
     Raises UsageError: an unknown engine, jobs that are no number, several jobs on one named GPU, more jobs than GPUs.
     """
     if engine is not None:
         find({HERE: HERE, **ENGINES}, engine, "engine")
     gpus = visible_gpus() if device in ("auto", "cuda") else ()
     number = _jobs(jobs, gpus, jobs_per_gpu, threads)
+    if engine == SLURM:
+        number = number if jobs not in ("1", "auto") else MOST_JOBS
+        return Setup(engine=SLURM, jobs=number, threads=threads or 1, time_limit=time_limit, extra=extra)
+    if extra:
+        raise UsageError(f"--engine-option is for --engine {SLURM}")
     engine = engine or (LOCAL if number > 1 or time_limit else HERE)
     if engine == HERE and number > 1:
         raise UsageError(f"--engine {HERE} does one run at a time: leave out --jobs, or take --engine {LOCAL}")
@@ -51,7 +60,6 @@ def setup(
         gpus=gpus,
         jobs_per_gpu=jobs_per_gpu,
         time_limit=time_limit,
-        extra=extra,
     )
 
 

@@ -10,11 +10,13 @@ from ftbench.types import Record, RunSpec
 
 
 class Progress(Protocol):
-    """Told what one run does. Counts are optimizer steps."""
+    """Told what one run does. Counts are optimizer steps, those of ``wrote`` summaries."""
 
     def step(self, done: int, total: int, loss: float | None) -> None: ...
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+    def wrote(self, done: int, total: int) -> None: ...
 
 
 class StudyProgress(Progress, Protocol):
@@ -37,6 +39,8 @@ class Silent:
     def step(self, done: int, total: int, loss: float | None) -> None: ...
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+    def wrote(self, done: int, total: int) -> None: ...
 
 
 class Unshown(Silent):

@@ -8,6 +8,7 @@ Chosen on slices of train over several tasks: docs/recipe.md has the table and i
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ftbench.errors import UsageError
 
@@ -16,6 +17,12 @@ FLOOR = 150
 BATCH_SIZE = 16
 #: (hidden width below this, learning rate): narrow models want larger steps
 LEARNING_RATES = ((512, 1e-4), (1024, 5e-5), (math.inf, 2e-5))
+#: of summaries: smoothing and beams are BART's, lengths are those of a headline or a few sentences
+WRITING = {
+    "max_length": 512, "max_target_length": 64, "max_new_tokens": 64, "label_smoothing": 0.1, "num_beams": 4,
+    "evaluations": 4, "evaluation_rows": 100,
+}  # fmt: skip
+WARM_LR = 5e-4
 #: below this many rows batches are drawn at random: sorting a small set by length ties batches to labels
 BUCKET_FROM = 2000
 
@@ -48,6 +55,15 @@ def lr_for(width: int) -> float:
     and RoBERTa-large (arXiv 1907.11692, 1e-5 to 3e-5), not measured here.
     """
     return next(lr for limit, lr in LEARNING_RATES if (width or 768) < limit)
+
+
+def writing_for(width: int, decoder: str) -> dict[str, Any]:
+    """Fields of RunSpec for summaries, where neither the user nor the task says them. decoder: see ``Checkpoint``.
+
+    The learning rate of pretrained encoder-decoders is BART's for summarization (fairseq, examples/bart); where the
+    decoder begins without attention to the encoder it is ours, from the study in docs/summarization.md.
+    """
+    return {**WRITING, "lr": WARM_LR if decoder == "bert2bert" else lr_for(width) if width < 512 else 3e-5}
 
 
 def batching_for(rows: int) -> str:

@@ -116,7 +116,7 @@ class FairSearch:
         stretched = std_plus_plus(configuration.stack)
         if stretched:
             fields["steps"] = round(fields["steps"] * stretched.factor)
-        if seed == TRIAL_SEED and not _watches(configuration.stack):
+        if seed == TRIAL_SEED and not watches(configuration.stack):
             fields["evaluations"] = 1  # only the last score is looked at
         return RunSpec(**fields, methods=configuration.stack, seed=seed, data_seed=draw(fields, data_seed))
 
@@ -201,7 +201,7 @@ def _budget(asked: int | None, recipe: Mapping[str, Any], own: Sequence[Mapping[
     return asked
 
 
-def _watches(stack: Stack) -> bool:
+def watches(stack: Stack) -> bool:
     """Whether a method acts on evaluations, so that their number counts."""
     from ftbench.methods.method import Method
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +19,7 @@ from ftbench.methods import METHODS, make, parse_stack
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import matched
 from ftbench.runs.matched import Stack
-from ftbench.runs.recipe import BATCH_SIZE, batching_for, lr_for, steps_for
+from ftbench.runs.recipe import BATCH_SIZE, batching_for, lr_for, steps_for, writing_for
 from ftbench.tasks.perturb import perturb
 from ftbench.types import Data, Record, RunSpec
 from ftbench.types.layers import resolve_layers
@@ -27,7 +28,7 @@ from ftbench.types.run import TRIAL_SEED, TUNING
 #: raised whenever a change in training or evaluation can move a number
 ENGINE_REVISION = 1
 #: fields of RunSpec whose rows or labels the data seed draws
-DRAWN = ("imbalance", "train_size", "label_noise", "select_on", "limit")
+DRAWN = ("imbalance", "train_size", "label_noise", "select_on", "limit", "folds")
 #: as a ``--method``: each one of the table
 ALL = "all"
 #: as a ``--tune``: the method alone chooses
@@ -44,6 +45,7 @@ class Request:
 
     axes:  RunSpec fields (and ``epochs``) with the values to cross; ``train_size`` None means all rows.
     fixed: RunSpec fields that every run shares.
+    processes: how many share each run: a batch has at least as many micro-batches, unless ``fixed`` says how large.
     """
 
     data: Sequence[Data]
@@ -54,6 +56,7 @@ class Request:
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     references: bool = True
+    processes: int = 1
 
 
 def parse_arms(texts: Sequence[str], *, baseline: bool, tune: Sequence[str] = ()) -> list[Stack]:
@@ -138,13 +141,17 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
 
     Raises UsageError for settings that no run can have.
     """
-    fields = {"batch_size": BATCH_SIZE, "lr": lr_for(model.width), **request.fixed, **chosen}
+    writes = data.task.kind == "summarization"
+    usual = {**writing_for(model.width, model.decoder), **data.task.decoding} if writes else {"lr": lr_for(model.width)}
+    fields = {"batch_size": BATCH_SIZE, **usual, **request.fixed, **chosen}
     fields.setdefault("train_size", data.task.default_train_size)
     rows = train_rows(data, fields)
     fields["steps"] = steps_for(
         rows, fields["batch_size"], epochs=fields.pop("epochs", None), steps=fields.pop("steps", None)
     )
     fields.setdefault("batching", batching_for(rows))
+    if request.processes > 1 and fields.get("micro_batch") is None:
+        fields["micro_batch"] = math.ceil(fields["batch_size"] / request.processes)
     if fields.get("micro_batch") == fields["batch_size"]:
         fields["micro_batch"] = None  # the whole batch at once: the same run
     layers = resolve_layers(fields.pop("layers", ""), model.blocks, model.name)
@@ -152,7 +159,7 @@ def fields_of(request: Request, data: Data, model: Checkpoint, chosen: Mapping[s
         fields["layers"] = layers
     else:
         fields.pop("frozen_dropout", None)  # nothing is frozen: the same run
-    return {"kind": "finetune", **identity(data, model), **fields}
+    return {"kind": "summarize" if writes else "finetune", **identity(data, model), **fields}
 
 
 def train_rows(data: Data, fields: Mapping[str, Any]) -> int:
@@ -172,6 +179,7 @@ def identity(data: Data, model: Checkpoint) -> dict[str, Any]:
         "model": model.name,
         "weights": model.fingerprint,
         "engine_revision": ENGINE_REVISION,
+        **({"remote_code": True} if model.remote_code else {}),
     }
 
 
@@ -179,7 +187,7 @@ def references(request: Request) -> list[RunSpec]:
     """One reference run for each set of rows, whatever the recipe; none where they are not wanted."""
     if not request.references:
         return []
-    kept = (*DRAWN, "max_length")
+    kept = (*DRAWN, "max_length", "remote_code")
     specs: list[RunSpec] = []
     for base, data_seed in itertools.product(_settings(request), request.data_seeds):
         fields = {**{k: base[k] for k in kept if k in base}, "engine_revision": base["engine_revision"]}
@@ -226,6 +234,22 @@ def check_arm(
         )
     if method.factor is None:
         matched.partner(method.compute, [other for other in arms if matched.std_plus_plus(other) is None])
+
+
+def check_shared(arm: Stack, processes: int) -> None:
+    """Raises UsageError for an arm whose runs several processes cannot share."""
+    for method in make(arm) if processes > 1 else ():
+        if method.in_order:
+            raise UsageError(
+                f"{method.name}: each of its passes changes what the next one computes, so that {processes} processes "
+                "cannot share a run. Do it in one process"
+            )
+
+
+def check_fit(arm: Stack, *, writes: bool) -> None:
+    """Raises UsageError for methods that have nothing to do where summaries are written, or where they are not."""
+    if reasons := [reason for method in make(arm) if (reason := method.unfit(writes=writes))]:
+        raise UsageError("; ".join(reasons))
 
 
 def check_joined(arms: Sequence[Stack], passes: str) -> None:

@@ -12,6 +12,7 @@ from ftbench.runs.search import FairSearch
 from ftbench.runs.stages import Request, Stage, plan
 from ftbench.runs.store import Store
 from ftbench.types import Data, Record, RunSpec, Search
+from ftbench.types.run import TUNED
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def plan_study(request: Request, search: Sequence[str] = (), budget: int | None 
         fair = FairSearch(request, search, budget)
         return Study(fair.stages(), [(q.name, spec) for q in fair.questions for spec in q.trials], fair)
     stages = plan(auto.provisional(request))
-    first = [(spec.method, spec) for spec in stages[0]([]) if spec.kind == "finetune"]
+    first = [(spec.method, spec) for spec in stages[0]([]) if spec.kind in TUNED]
     if rules:
         return Study(auto.stages(request), first, notes=lambda records: auto.answers(request, records))
     return Study(stages, first)

@@ -58,7 +58,7 @@ class _Tracking:
         self.shown, self.name, self.write, self.root = shown, name, write, root
         self.message, self.planned, self.started = shown.message, shown.planned, shown.started
         self.waiting, self.working = shown.waiting, shown.working
-        self.step, self.evaluated = shown.step, shown.evaluated
+        self.step, self.evaluated, self.wrote = shown.step, shown.evaluated, shown.wrote
         self.broken = False
 
     def finished(self, record: Record, *, skipped: bool) -> None:

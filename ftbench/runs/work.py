@@ -18,6 +18,7 @@ from ftbench.runs.engines import Setup
 from ftbench.runs.files import write_atomic
 from ftbench.runs.progress import Progress
 from ftbench.runs.store import Store
+from ftbench.runs.team import Team
 from ftbench.types import Data, Record, Result, RunSpec
 from ftbench.types.run import CHECKPOINT, TUNED
 
@@ -37,10 +38,12 @@ class Options:
     """How the study is carried out; none of it changes a number.
 
     keep_model:    write the weights of each run; ``Grid.keep_models`` then leaves those that are wanted.
+    keep_references: where models are kept, the linear model of reference runs too.
     need_models:   later runs start from the earlier ones: one that kept no weights is trained once more where a run
                    that starts from it is still to be done.
     retries:       a run that fails, or whose process dies, is tried so many times more.
     deterministic: torch refuses what it cannot compute the same way twice.
+    team:          the processes that share each run.
     """
 
     device: str = "auto"
@@ -49,17 +52,22 @@ class Options:
     force: bool = False
     retry_failed: bool = False
     keep_model: bool = False
+    keep_references: bool = False
     need_models: bool = False
     checkpoint_every: int = 0
     prefix_cache: str = "auto"
     retries: int = 0
     deterministic: bool = False
     setup: Setup = field(default_factory=Setup)
+    team: Team = field(default_factory=Team)
     should_stop: Callable[[], bool] = lambda: False
 
     def to_json(self) -> dict[str, Any]:
         """What a worker has to know."""
-        names = ("device", "threads", "keep_model", "checkpoint_every", "prefix_cache", "retries", "deterministic")
+        names = (
+            "device", "threads", "keep_model", "keep_references", "checkpoint_every", "prefix_cache", "retries",
+            "deterministic",
+        )  # fmt: skip
         cache = str(self.cache.absolute()) if self.cache else None
         return {**{name: getattr(self, name) for name in names}, "cache": cache}
 
@@ -109,7 +117,8 @@ class Bench:
         source = self.source(spec)
         while True:
             try:
-                return self._save(work(spec, self.data[spec.data], source, place, control), environment(str(device)))
+                outcome = options.team.do(work, spec, self.data[spec.data], source, place, control)
+                return self._save(outcome, environment(str(device)))
             except (Interrupted, StoreError, UsageError):
                 raise
             except Exception as error:
@@ -118,6 +127,24 @@ class Bench:
                     reason = explain_failure(spec, error, place.micro_batch)
                     return self.failed(spec, reason, "".join(traceback.format_exception(error)))
             self._shrink(spec, place, smaller)
+
+    def follow(self) -> None:
+        """In all processes of a team but the first: takes part in the runs that the first one begins, writes nothing.
+
+        Raises what ``Team.follow`` raises.
+        """
+        from ftbench.training.run import Place
+        from ftbench.training.watch import Control
+
+        options, team = self.options, self.options.team
+        control = Control(self.progress, options.checkpoint_every, options.should_stop)
+
+        def take_part(spec: RunSpec, source: Checkpoint, folder: Path, micro_batch: int | None) -> None:
+            device = team.group.device(set_up(options))
+            place = Place(folder, device, options.cache, options.prefix_cache, micro_batch, team.group)
+            import_object(WORK[spec.kind], "run")(spec, self.data[spec.data], source, place, control)
+
+        team.follow(take_part)
 
     def _shrink(self, spec: RunSpec, place: Any, micro_batch: int) -> None:
         """Begins the run anew with smaller micro-batches, so that all its steps have the same."""
@@ -131,7 +158,9 @@ class Bench:
             torch.cuda.empty_cache()
 
     def _save(self, outcome: Any, where: Mapping[str, Any]) -> Record:
-        kept = self.options.keep_model and not outcome.result.spec.is_trial
+        spec = outcome.result.spec
+        kept = self.options.keep_model and not spec.is_trial
+        kept = kept and (spec.kind != "reference" or self.options.keep_references)
         return self.store.save(
             outcome.result,
             outcome.cost,

@@ -1,6 +1,6 @@
 """A worker: does runs of a plan file, in a process of its own that lives through many.
 
-    python -m ftbench.runs.worker PLAN ID [ID ...]    these runs, then ends: for any scheduler
+    python -m ftbench.runs.worker PLAN ID [ID ...]    these runs, then ends: for any scheduler (--again: finished, too)
     python -m ftbench.runs.worker PLAN --slot NAME    runs as they come, see ``engines.local``
 
 In a slot each line on stdin is ``{"id": ..., "again": false}``; lines on stdout are messages as in ``Slot``. Whatever
@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from ftbench.errors import FtbenchError, Interrupted, StoreError, UsageError
 from ftbench.lookup import import_object
-from ftbench.models.locate import Checkpoint, fingerprint
+from ftbench.models.locate import Checkpoint, is_unchanged
 from ftbench.runs.manifest import Manifest
 from ftbench.runs.progress import Silent
 from ftbench.runs.rows import load_rows
@@ -108,13 +108,13 @@ class Worker:
 
     def _check(self, model: Checkpoint) -> None:
         """Once: the weights are still those that the study was planned with."""
-        if model.fingerprint not in self._checked and fingerprint(model.folder) != model.fingerprint:
+        if model.fingerprint not in self._checked and not is_unchanged(model):
             raise UsageError(f"the checkpoint '{model.name}' has other files than when the study was planned")
         self._checked.add(model.fingerprint)
 
 
 class Slot:
-    """Says what the worker does, a JSON object a line: ``started``, ``step``, ``ended``, ``taken``; ``stop``: an error."""
+    """Says what the worker does, one JSON object a line: ``started``, ``step``, ``ended``, ``taken`` or ``stop``."""
 
     def __init__(self, out: TextIO) -> None:
         self.out, self.identity = out, ""
@@ -152,12 +152,12 @@ def serve(path: Path, out: TextIO, should_stop: Callable[[], bool]) -> None:
         slot.say("stop", kind=type(error).__name__, message=str(error))
 
 
-def do_all(path: Path, ids: list[str], should_stop: Callable[[], bool]) -> int:
-    """Does these runs. Returns how many failed."""
+def do_all(path: Path, ids: list[str], should_stop: Callable[[], bool], *, again: bool = False) -> int:
+    """Does these runs; again: also those that have a result. Returns how many failed."""
     worker = Worker(path, Silent(), should_stop)
     failed = 0
     for identity in ids:
-        record = worker.do(identity)
+        record = worker.do(identity, again=again)
         name = label(worker.specs[identity])
         failed += bool(record and record.result.status == "failed")
         print(f"{name}: {record.result.status if record else 'another process has it'}", file=sys.stderr, flush=True)
@@ -174,6 +174,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ftbench.runs.worker", description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path)
     parser.add_argument("ids", nargs="*")
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--slot")
     asked = parser.parse_args()
     out = os.fdopen(os.dup(1), "w")
@@ -189,7 +190,7 @@ def main() -> int:
             if asked.slot:
                 serve(asked.plan, out, should_stop)
                 return 0
-            return int(do_all(asked.plan, asked.ids, should_stop) > 0)
+            return int(do_all(asked.plan, asked.ids, should_stop, again=asked.again) > 0)
         except Interrupted as error:
             print(f"interrupted: {error}", file=sys.stderr)
             return error.exit_code

@@ -29,9 +29,11 @@ class Examined:
 
 def examine(data: Data) -> Examined:
     """Counts per split and warnings. Texts are equal when they are so without case and spaces."""
-    keys = {name: [_key(row) for row in zip(*rows.texts, strict=True)] for name, rows in data.splits.items()}
+    keys = {name: [text_key(row) for row in zip(*rows.texts, strict=True)] for name, rows in data.splits.items()}
     splits = {name: _counts(rows, keys[name], data.labels) for name, rows in data.splits.items()}
     warnings = [*_leaks(keys), *_contradictions(data, keys["train"])]
+    if data.task.kind == "summarization":
+        warnings += _doubtful_summaries(data)
     for name, found in splits.items():
         if found["empty"]:
             warnings.append(f"{name}: {found['empty']:,} of {found['rows']:,} texts are empty")
@@ -53,7 +55,14 @@ def _counts(rows: Rows, keys: Sequence[str], labels: Sequence[str]) -> dict[str,
         "empty": sum(not key.strip("\x1f") for key in keys),
         "duplicates": len(keys) - len(set(keys)),
     }
-    if labels:
+    if rows.summaries:
+        lengths = [len(text.split()) for texts in rows.summaries for text in texts]
+        counts["summaries"] = {
+            "words_median": int(np.median(lengths)),
+            "words_max": max(lengths),
+            "references_max": max(len(texts) for texts in rows.summaries),
+        }
+    elif labels:
         counts["labels"] = {name: int((rows.labels == i).sum()) for i, name in enumerate(labels)}
     else:
         values = rows.labels
@@ -83,9 +92,28 @@ def _contradictions(data: Data, keys: Sequence[str]) -> list[str]:
     return [f"train: texts that stand there with different labels: {found:,}"] if found else []
 
 
+def _doubtful_summaries(data: Data) -> list[str]:
+    """Summaries that are longer than their document, or stand at its beginning."""
+    found = []
+    for name, rows in data.splits.items():
+        pairs = [
+            (text_key([document]), text_key(texts[:1]))
+            for document, texts in zip(rows.texts[0], rows.summaries, strict=True)
+        ]
+        longer = sum(len(summary.split()) >= len(document.split()) for document, summary in pairs)
+        copied = sum(document.startswith(summary) for document, summary in pairs)
+        if longer:
+            found.append(f"{name}: {longer:,} of {len(pairs):,} summaries are as long as their text, or longer")
+        if copied:
+            found.append(f"{name}: {copied:,} of {len(pairs):,} summaries are how their text begins: copying will do")
+    return found
+
+
 def _doubtful_labels(data: Data) -> list[str]:
     """Names that differ only in case or spaces, rare classes, a lopsided balance, a target with few values."""
     train = data.splits["train"]
+    if train.summaries:
+        return []
     if not data.labels:
         values = np.unique(train.labels)
         few = f"the target has {len(values)} values only: classes? (--kind classification)"
@@ -109,5 +137,6 @@ def _doubtful_labels(data: Data) -> list[str]:
     return warnings
 
 
-def _key(row: Sequence[str]) -> str:
+def text_key(row: Sequence[str]) -> str:
+    """A row's texts without case and spaces: rows that share it are told apart by nobody."""
     return "\x1f".join(" ".join(text.split()).casefold() for text in row)

@@ -12,7 +12,7 @@ from ftbench.tasks.splits import random_or_stratified
 from ftbench.types.task import Data, Rows
 
 #: One stream of draws for each purpose: asking for noise must not change which rows are chosen.
-_SIZE, _FLIP, _TO, _SELECT, _LIMIT, _IMBALANCE = range(6)
+_SIZE, _FLIP, _TO, _SELECT, _LIMIT, _IMBALANCE, _FOLDS = range(7)
 
 
 def perturb(
@@ -24,11 +24,14 @@ def perturb(
     data_seed: int = 0,
     select_on: float = 0.0,
     limit: int | None = None,
+    folds: int = 0,
 ) -> Data:
     """``data`` with fewer or noisier rows; unchanged, whatever the seed, where nothing is asked.
 
     In this order:
 
+    folds        train is cut into so many stratified parts, and one takes the place of validation: number ``data_seed %
+                 folds`` of the cut drawn with ``data_seed // folds``. So that many data seeds hold every row out once
     imbalance    the largest part of train in which the rarest class has this fraction of the rows of the most
                  frequent one, those between falling geometrically (Cui et al. 2019, arXiv 1901.05555)
     train_size   the first rows of a stratified order of train: fewer are always among more
@@ -39,11 +42,13 @@ def perturb(
     limit        at most this many rows of each split, the first of a stratified order
 
     Raises UsageError: more rows asked for than there are, noise or imbalance for a regression, a ``select_on`` that
-    leaves no row on one side.
+    leaves no row on one side, more folds than rows.
     """
     splits = dict(data.splits)
     classes = data.task.kind == "classification"
     train = splits["train"]
+    if folds:
+        train, splits["validation"] = _fold(train, folds, data_seed, classes)
     if imbalance is not None:
         train = _imbalanced(data, train, imbalance, data_seed)
     if train_size is not None:
@@ -70,6 +75,23 @@ def perturb(
     if limit is not None:
         splits = {name: _limited(name, rows, limit, data_seed, classes) for name, rows in splits.items()}
     return replace(data, splits=splits)
+
+
+def _fold(train: Rows, folds: int, data_seed: int, classes: bool) -> tuple[Rows, Rows]:
+    """What is trained on and what is held out, each in train's order; a class keeps a row to train on."""
+    n = len(train)
+    if folds > n:
+        raise UsageError(f"folds is {folds}: expected at most the {n:,} train rows")
+    order = random_or_stratified(train.labels, n, _draws(data_seed // folds, _FOLDS), classes=classes)
+    held = np.array_split(order, folds)[data_seed % folds]
+    if classes:
+        names, counts = np.unique(train.labels, return_counts=True)
+        gone = np.unique(train.labels[held], return_counts=True)
+        whole = [c for c, k in zip(*gone, strict=True) if k == counts[names == c][0]]
+        first = [np.flatnonzero(train.labels[held] == c)[0] for c in whole]
+        held = np.delete(held, first)
+    held = np.sort(held)
+    return train.take(np.setdiff1d(np.arange(n), held)), train.take(held)
 
 
 def _draws(data_seed: int, purpose: int) -> np.random.Generator:

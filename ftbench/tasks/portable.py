@@ -9,10 +9,10 @@ from typing import Any
 
 from ftbench.errors import UsageError
 from ftbench.tasks import TASKS
-from ftbench.types.task import Download, Files, Hub, Layout, Packaged, Task
+from ftbench.types.task import Download, Files, Hub, Layout, Packaged, Part, Task
 
 #: the dataclasses that a task is made of, but for packaged corpora, which have code: those are found by their name
-PARTS = {part.__name__: part for part in (Task, Files, Hub, Download, Layout)}
+PARTS = {part.__name__: part for part in (Task, Files, Hub, Download, Layout, Part)}
 PLACES = (Files, Download)
 ALONE = "do its runs in one process, without --jobs"
 

@@ -13,7 +13,8 @@ from ftbench.tasks.columns import check_columns
 from ftbench.tasks.downloads import read_download
 from ftbench.tasks.encode import hidden_labels, to_data
 from ftbench.tasks.files import VALIDATION_NAMES, read_tables
-from ftbench.types.task import Data, Document, Download, Files, Hub, Packaged, Task
+from ftbench.tasks.parts import set_aside
+from ftbench.types.task import Data, Document, Download, Files, Hub, Packaged, Part, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -26,6 +27,8 @@ def load(task: Task) -> Data:
     installed or was edited and for a data set that the hub does not give.
     """
     source = task.source
+    if isinstance(source, Part):
+        return getattr(set_aside(load(replace(task, source=source.of))), source.which)
     if isinstance(source, Packaged):
         return Data(task, source.build(read_packaged(source)), task.labels)
     if isinstance(source, Files):

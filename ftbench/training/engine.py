@@ -35,7 +35,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -55,6 +55,7 @@ from ftbench.training.optim import lr_at, mix, trained
 from ftbench.training.passes import Passes, batch_of, gradient_ratios, run_passes
 from ftbench.training.precision import autocast, make_scaler
 from ftbench.training.prefix import Prefix
+from ftbench.training.summaries import smoothed_loss
 from ftbench.types import RunSpec
 
 LOG_RECORDS = 100
@@ -73,6 +74,7 @@ class Training:
 
     labels: (n,) training targets, perturbed; index: (n,) row numbers in the task's split.
     ``state`` says how far it is; ``window`` holds what was logged since the last record. ``prefix``: see there.
+    targets: tokens of the summaries to be written, which then take the labels' place.
     ``group``: the processes that share the work.
     """
 
@@ -88,8 +90,10 @@ class Training:
     state: State = field(default_factory=State)
     prefix: Prefix | None = None
     group: Group = ALONE
+    targets: Tokens | None = None
 
     def __post_init__(self) -> None:
+        self.backbone.keep_padding = self.backbone.writes and any(method.wants_padding for method in self.methods)
         if self.spec.passes == "joined" and not all(method.can_join for method in self.methods):
             raise UsageError(f"passes=joined: {self.spec.method} needs its passes apart")
         self.window = Window(self.state.sums)
@@ -110,6 +114,10 @@ class Training:
     def finished(self) -> bool:
         """Whether the last step is done, or a method stopped the run."""
         return self.state.step >= self.spec.steps or self.state.stopped
+
+    def size(self, part: Any) -> int:
+        """What the task loss is a mean over: the rows at ``part`` (rows,), or their target tokens."""
+        return len(part) if self.targets is None else int(self.targets.lengths[part].sum())
 
     def batch_at(self, step: int) -> Any:
         """Row positions (rows,) of the batch of an optimizer step."""
@@ -136,9 +144,15 @@ def train(run: Training, watch: Callable[[Training], None]) -> None:
         if run.state.step % every == 0 or run.state.step == run.spec.steps:
             record = _record(run)
             if not math.isfinite(record["loss"]):
-                raise Diverged(f"the loss is {record['loss']} at step {run.state.step} of {run.spec.steps}")
+                raise Diverged(not_finite(run, f"the loss is {record['loss']}"))
         watch(run)
     run.meter.stop()
+
+
+def not_finite(run: Training, what: str) -> str:
+    """What is said of a run that diverged; fp16 ends at 65,504, which T5's feed-forward layers exceed."""
+    hint = "; numbers above 65,504 are too large for fp16, try --precision bf16" if run.spec.precision == "fp16" else ""
+    return f"{what} at step {run.state.step} of {run.spec.steps}{hint}"
 
 
 def _prove_prefix(run: Training) -> None:
@@ -185,7 +199,7 @@ def accumulate(run: Training, step: int) -> dict[str, Tensor]:
     logged: dict[str, Tensor] = {}
     run.sum.start()
     for first in range(0, len(parts), group.size):
-        turn = functools.partial(_turn, run, step, first + group.rank, parts, len(positions))
+        turn = functools.partial(_turn, run, step, first + group.rank, parts, positions)
         for values, notes in filter(None, group.each(turn)):
             logged |= {
                 name: logged[name] + value if name in logged else value for name, value in values.items()
@@ -195,19 +209,21 @@ def accumulate(run: Training, step: int) -> dict[str, Tensor]:
     return logged
 
 
-def _turn(run: Training, step: int, micro: int, parts: Sequence[Any], rows: int) -> Logged | None:
+def _turn(run: Training, step: int, micro: int, parts: Sequence[Any], positions: Any) -> Logged | None:
     """This process's micro-batch of a round, where one is left. What is logged is on the CPU where others read it."""
     if micro >= len(parts):
         return None
-    logged = micro_step(run, step, micro, parts[micro], len(parts[micro]) / rows)
+    part = parts[micro]
+    logged = micro_step(run, step, micro, part, run.size(part) / run.size(positions), len(part) / len(positions))
     if run.group.size == 1:
         return logged
     values, notes = ({name: value.detach().cpu() for name, value in some.items()} for some in logged)
     return values, notes
 
 
-def micro_step(run: Training, step: int, micro: int, part: Any, fraction: float) -> Logged:
-    """Forward, terms and backward of one micro-batch, ``fraction`` being its share of the batch's rows.
+def micro_step(run: Training, step: int, micro: int, part: Any, fraction: float, rows: float | None = None) -> Logged:
+    """Forward, terms and backward of one micro-batch, ``fraction`` being its share of the batch (see
+    ``Training.size``), ``rows`` that of its rows, where it is another one.
 
     Returns its share of each term's mean, and the methods' notes.
     """
@@ -219,27 +235,38 @@ def micro_step(run: Training, step: int, micro: int, part: Any, fraction: float)
     passes = Passes(run.backbone, batch, seed, states=run.states, prefix=run.prefix)
     batch.run = passes.view
     with run.flops.estimated(run.prefix is not None, batch.inputs), autocast(run.backbone.device, spec.precision):
-        values = (_owned if run.backward else _objective)(run, passes, fraction)
+        if run.backward:
+            values = _owned(run, passes, fraction)
+        else:
+            values = _objective(run, passes, fraction, fraction if rows is None else rows)
     cost.forward_passes += passes.count
     cost.backward_passes += passes.count
-    cost.tokens += int(run.tokens.lengths[part].sum())
+    cost.tokens += int(run.tokens.lengths[part].sum()) + (run.size(part) if run.targets else 0)
     return {name: value.detach() * fraction for name, value in values.items()}, batch.notes
 
 
-def _objective(run: Training, passes: Passes, fraction: float) -> dict[str, Tensor]:
-    """Task loss and terms, and one backward pass through all of them. Returns them by name."""
+def _objective(run: Training, passes: Passes, fraction: float, rows: float) -> dict[str, Tensor]:
+    """Task loss and terms, and one backward pass through all of them. Returns them by name.
+
+    Where the loss is a mean over target tokens, terms that are means over rows have the share of the rows.
+    """
     batch = passes.batch
     out, views = run_passes(passes, run.methods, joined=run.spec.passes == "joined")
     loss = batch.task_loss(out)
     penalties = [method.penalty(batch, out, own) for method, own in zip(run.methods, views, strict=True)]
     with torch.autocast(run.backbone.device.type, enabled=False):
-        terms = _by_name(run.methods, penalties)
+        terms = _by_name(run.methods, [_shared(term, rows / fraction) for term in penalties])
         if batch.diagnose and terms:
             with run.meter.pause():
                 batch.notes |= gradient_ratios(loss, terms, run.parameters)
         objective = sum((term.weight * term.value for term in terms.values()), loss)
         run.scaler.scale(objective * fraction).backward()
     return {"loss": loss, **{name: term.value for name, term in terms.items()}}
+
+
+def _shared(term: Term | None, ratio: float) -> Term | None:
+    """The term that makes the batch's mean when it is weighted as the task loss is."""
+    return replace(term, value=term.value * ratio) if term and term.by_row and ratio != 1 else term
 
 
 def _owned(run: Training, passes: Passes, fraction: float) -> dict[str, Tensor]:
@@ -251,7 +278,7 @@ def _owned(run: Training, passes: Passes, fraction: float) -> dict[str, Tensor]:
 
     if run.backward is None:
         raise TypeError("no method owns the backward pass")
-    with run.backbone.keeping_embeddings():
+    with run.backbone.keeping_embeddings(decoder=False):  # its graph ends with the first backward pass
         return {"loss": run.backward(passes.batch, scaled)}
 
 
@@ -282,10 +309,18 @@ def evaluation_steps(steps: int, per_epoch: int, evaluations: int) -> list[int]:
 def make_batch(run: Training, step: int, micro: int, part: Any) -> Batch:
     """The rows at the positions ``part`` (rows,) as a micro-batch of a step, with its own random numbers."""
     seed = mix(run.spec.seed, step, micro, "method")
-    batch = batch_of(run.backbone, run.tokens, run.labels, run.index, part, seed, regression=run.regression)
+    batch = batch_of(
+        run.backbone, run.tokens, run.labels, run.index, part, seed, regression=run.regression, targets=run.targets
+    )
     batch.diagnose = micro == 0 and step in _diagnosed(run.spec.steps)
-    batch.task_loss = lambda out: task_loss(out.logits, batch.labels, regression=run.regression)
+    batch.task_loss = lambda out: _task_loss(run, out.logits, batch.labels)
     return batch
+
+
+def _task_loss(run: Training, logits: Tensor, labels: Tensor) -> Tensor:
+    if run.targets is not None:
+        return smoothed_loss(logits, labels, run.spec.label_smoothing, run.spec.smoothed_over)
+    return task_loss(logits, labels, regression=run.regression)
 
 
 def _diagnosed(steps: int) -> set[int]:

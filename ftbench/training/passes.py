@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ftbench.methods.method import Batch, Method, Term, View
-from ftbench.models.backbone import Backbone, Out, Transform
+from ftbench.models.backbone import TARGET, Backbone, Out, Transform
 from ftbench.training.batches import Tokens
 from ftbench.training.evaluate import collate_for
 from ftbench.training.optim import mix
@@ -17,22 +17,47 @@ from ftbench.training.prefix import Prefix
 
 
 def batch_of(
-    backbone: Backbone, tokens: Tokens, labels: Any, index: Any, part: Any, seed: int, *, regression: bool
+    backbone: Backbone,
+    tokens: Tokens,
+    labels: Any,
+    index: Any,
+    part: Any,
+    seed: int,
+    *,
+    regression: bool,
+    targets: Tokens | None = None,
 ) -> Batch:
     """The rows at the positions ``part`` (rows,), with random numbers of their own.
 
-    labels, index: (n,) of all rows; see ``Training``.
+    labels, index: (n,) of all rows; see ``Training``. targets: what is to be written, which then are the labels.
     """
     device = backbone.device
     kind = torch.float32 if regression else torch.int64
+    inputs = collate_for(backbone, tokens, part)
+    found = torch.as_tensor(labels[part], dtype=kind).to(device, non_blocking=True)
+    if targets is not None:
+        read, found = written(backbone, targets, part)
+        inputs |= read
     return Batch(
-        inputs=collate_for(backbone, tokens, part),
-        labels=torch.as_tensor(labels[part], dtype=kind).to(device, non_blocking=True),
+        inputs=inputs,
+        labels=found,
         ids=torch.as_tensor(index[part]).to(device, non_blocking=True),
         generator=torch.Generator(device).manual_seed(seed),
         regression=regression,
         positions=torch.as_tensor(part),
+        writes=targets is not None,
     )
+
+
+def written(backbone: Backbone, targets: Tokens, part: Any) -> tuple[dict[str, Tensor], Tensor]:
+    """What a decoder reads of the targets at ``part``, and what it is to write: decoder_input_ids and ``TARGET``
+    (rows, tokens), each row moved right behind the start token; and (real tokens,) int64."""
+    padded = collate_for(backbone, targets, part)
+    ids, mask = padded["input_ids"], padded["attention_mask"]
+    begin = ids.new_full((len(ids), 1), backbone.model.generation_config.decoder_start_token_id)
+    moved = torch.cat([begin, ids[:, :-1]], dim=1)
+    read = moved.masked_fill(mask == 0, backbone.tokenizer.pad_token_id)
+    return {"decoder_input_ids": read, TARGET: mask}, ids[mask.bool()]
 
 
 class Passes:
@@ -60,13 +85,15 @@ class Passes:
         self._views += 1
         self.count += 1
         self.backbone.model.train(view.dropout != "off")
-        out = self._forward(view.transform, reuse=True)
+        out = self._forward(view.transform, reuse=True, decoder=view.decoder)
         self.backbone.model.train()
         return out
 
-    def _forward(self, transform: Transform | None, *, reuse: bool = False) -> Out:
+    def _forward(self, transform: Transform | None, *, reuse: bool = False, decoder: Transform | None = None) -> Out:
         entry = self.prefix.entered(self.batch) if self.prefix and transform is None else None
-        return self.backbone.forward(self.batch.inputs, transform, reuse=reuse, states=self.states, entry=entry)
+        return self.backbone.forward(
+            self.batch.inputs, transform, reuse=reuse, states=self.states, entry=entry, decoder=decoder
+        )
 
 
 def run_passes(passes: Passes, methods: Sequence[Method], *, joined: bool) -> tuple[Out, list[list[Out]]]:
@@ -88,19 +115,25 @@ def run_passes(passes: Passes, methods: Sequence[Method], *, joined: bool) -> tu
 
 
 def _joined(passes: Passes, views: Sequence[View]) -> list[Out]:
-    copies, rows = 1 + len(views), len(passes.batch.labels)
+    copies = 1 + len(views)
 
-    def transform(embeddings: Tensor) -> Tensor:
-        clean, *others = embeddings.split(rows)
-        changed = [view.transform(e) if view.transform else e for view, e in zip(views, others, strict=True)]
-        return torch.cat([clean, *changed])
+    def each(changes: Sequence[Transform | None]) -> Transform | None:
+        def transform(embeddings: Tensor) -> Tensor:
+            clean, *others = embeddings.chunk(copies)
+            changed = [change(e) if change else e for change, e in zip(changes, others, strict=True)]
+            return torch.cat([clean, *changed])
+
+        return transform if any(changes) else None
 
     torch.manual_seed(passes.seed)
     inputs = {name: tensor.repeat(copies, 1) for name, tensor in passes.batch.inputs.items()}
-    whole = passes.backbone.forward(inputs, transform, states=passes.states)
+    encoder, decoder = each([view.transform for view in views]), each([view.decoder for view in views])
+    whole = passes.backbone.forward(inputs, encoder, states=passes.states, decoder=decoder)
     passes.count += copies
-    states = list(zip(*(state.split(rows) for state in whole.states), strict=True)) or [()] * copies
-    return [Out(logits, list(own)) for logits, own in zip(whole.logits.split(rows), states, strict=True)]
+    states = list(zip(*(state.chunk(copies) for state in whole.states), strict=True)) or [()] * copies
+    padding = whole.padding.chunk(copies) if whole.padding is not None else [None] * copies
+    outs = zip(whole.logits.chunk(copies), states, padding, strict=True)
+    return [Out(logits, list(own), beyond) for logits, own, beyond in outs]
 
 
 def gradient_ratios(loss: Tensor, terms: dict[str, Term], parameters: Sequence[Tensor]) -> dict[str, Tensor]:

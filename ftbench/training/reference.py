@@ -19,6 +19,7 @@ import torch
 
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.models import backbone as models
+from ftbench.models.linear import on_frozen
 from ftbench.models.locate import Checkpoint
 from ftbench.models.pooling import mean
 from ftbench.training.batches import Tokens, tokenize
@@ -59,20 +60,18 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
     def cosine(rows: Rows) -> Array:
         return _cosine(encode(_column(rows, 0)), encode(_column(rows, 1)))
 
-    def guess(features: Callable[[Rows], Array]) -> dict[str, Array]:
-        new = np.concatenate([features(rows) for rows in scored.values()])
-        found = fit_linear(
-            features(train_rows), train_rows.labels, new, regression=regression, metric=data.task.metrics[0]
+    def guess(features: Callable[[Rows], Array]) -> tuple[Any, dict[str, Array]]:
+        model = linear_model(
+            features(train_rows), train_rows.labels, regression=regression, metric=data.task.metrics[0]
         )
-        ends = np.cumsum([len(rows) for rows in scored.values()])[:-1]
-        return dict(zip(scored, np.split(found, ends), strict=True))
+        return model, {name: np.asarray(model.predict(features(rows))) for name, rows in scored.items()}
 
     guesses = {"mean" if regression else "majority": {
         name: constant_predictions(train_rows, rows, regression=regression) for name, rows in scored.items()
     }}  # fmt: skip
     if len(data.task.inputs) == 2:
-        guesses["cosine"] = guess(cosine)
-    guesses["linear"] = guess(encode)
+        _, guesses["cosine"] = guess(cosine)
+    model, guesses["linear"] = guess(encode)
     meter.stop()
     metrics: dict[str, dict[str, dict[str, float]]] = {}
     for reference, found in guesses.items():
@@ -84,7 +83,15 @@ def reference(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contr
         "lower_is_better": data.task.metrics[0] in LOWER_IS_BETTER,
         "rows": {name: len(rows) for name, rows in data.splits.items()},
     }
-    return Outcome(Result(spec=spec, status="ok", metrics=metrics, facts=facts), meter.cost)
+    rows = data.splits["validation"]
+    predictions = {
+        "example": rows.index,
+        "label": rows.labels,
+        **{n: found["validation"] for n, found in guesses.items()},
+    }
+    result = Result(spec=spec, status="ok", metrics=metrics, facts=facts)
+    kept = on_frozen(network, *coefficients(model, len(data.labels) or 1))
+    return Outcome(result, meter.cost, predictions=predictions, backbone=kept)
 
 
 def pooled(network: models.Backbone, tokens: Tokens) -> Array:
@@ -95,8 +102,16 @@ def pooled(network: models.Backbone, tokens: Tokens) -> Array:
 
 def fit_linear(train_x: Array, train_y: Array, x: Array, *, regression: bool, metric: str) -> Array:
     """Predictions (m,) for features x (m, width) of a linear model fitted on train_x (n, width), train_y (n,)."""
+    return np.asarray(linear_model(train_x, train_y, regression=regression, metric=metric).predict(x))
+
+
+def linear_model(train_x: Array, train_y: Array, *, regression: bool, metric: str) -> Any:
+    """The fitted scikit-learn pipeline: standardised features, then the linear model; see the module. Where one class
+    was drawn it always says that one."""
     if not regression and len(np.unique(train_y)) < 2:
-        return np.full(len(x), train_y[0])  # one class drawn: there is nothing to fit
+        from sklearn.dummy import DummyClassifier
+
+        return DummyClassifier(strategy="most_frequent").fit(train_x, train_y)
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -115,7 +130,25 @@ def fit_linear(train_x: Array, train_y: Array, x: Array, *, regression: bool, me
             for c in STRENGTHS
         ]
         best = STRENGTHS[int(np.argmax(scores))]
-    return np.asarray(fit(best, everything).predict(x))
+    return fit(best, everything)
+
+
+def coefficients(model: Any, outputs: int) -> tuple[Array, Array]:
+    """Weight (outputs, width) and bias (outputs,) of ``linear_model`` for features as they are: their softmax, or the
+    one number of a regression, is what the pipeline predicts. A class that it has not seen gets a bias of -1e4."""
+    if not hasattr(model, "named_steps"):
+        weight, bias, seen = np.zeros((1, model.n_features_in_)), np.zeros(1), model.classes_
+    else:
+        scaler, last = (step for _, step in model.steps)
+        weight = np.atleast_2d(last.coef_) / scaler.scale_
+        bias = np.atleast_1d(last.intercept_) - weight @ scaler.mean_
+        seen = getattr(last, "classes_", np.arange(1))
+        if len(seen) == 2:  # one logit for the second class
+            weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+    rows = seen.astype(np.int64)
+    whole, ends = np.zeros((outputs, weight.shape[1])), np.full(outputs, -1e4)
+    whole[rows], ends[rows] = weight, bias
+    return whole, ends
 
 
 def _linear_model(strength: float, *, regression: bool) -> Any:

@@ -14,8 +14,9 @@ from ftbench.methods import make
 from ftbench.methods.method import Method
 from ftbench.models import backbone as models
 from ftbench.models.locate import Checkpoint
-from ftbench.training.batches import Tokens, tokenize
+from ftbench.training.batches import tokenize
 from ftbench.training.start import network_of, start_of
+from ftbench.training.summaries import document_tokens, target_tokens
 from ftbench.types import Data, Rows, RunSpec
 
 #: most rows of a rehearsal
@@ -59,10 +60,14 @@ class _Stage:
 
     def __init__(self, spec: RunSpec, data: Data, source: Checkpoint) -> None:
         self.regression = data.task.kind == "regression"
-        self.rows = few(data.splits["train"])
+        self.rows, self.targets = few(data.splits["train"]), None
         tokenizer = models.load_tokenizer(source)
-        self.tokens: Tokens = tokenize(self.rows, tokenizer, spec.max_length, key=source.fingerprint)
         self.network = network_of(spec, data, source, tokenizer)
+        if self.network.writes:
+            self.tokens = document_tokens(self.rows, self.network, spec, source.fingerprint)
+            self.targets = target_tokens(self.rows, self.network, spec, source.fingerprint)
+        else:
+            self.tokens = tokenize(self.rows, tokenizer, spec.max_length, key=source.fingerprint)
 
     def prepare(self, spec: RunSpec) -> None:
         """On a copy: methods change what they prepare."""
@@ -70,8 +75,9 @@ class _Stage:
         network = copy.deepcopy(self.network, shared)
         torch.manual_seed(spec.seed)
         start = start_of(
-            spec, network, self.tokens, self.rows, None, original=lambda: network, regression=self.regression
-        )
+            spec, network, self.tokens, self.rows, None,
+            original=lambda: network, regression=self.regression, targets=self.targets,
+        )  # fmt: skip
         for method in make(spec.methods):
             method.prepare(start)
 

@@ -27,7 +27,7 @@ from ftbench.training.flops import Flops
 from ftbench.training.memorised import memorised
 from ftbench.training.optim import make_optimizer, mix, parameter_groups, trained
 from ftbench.training.prefix import prefix_of
-from ftbench.training.start import network_of, start_of
+from ftbench.training.start import network_of, original_of, start_of
 from ftbench.training.watch import Control, Split, Watch
 from ftbench.types import Cost, Data, Result, Rows, RunSpec
 
@@ -79,7 +79,7 @@ def finetune(spec: RunSpec, data: Data, source: Checkpoint, place: Place, contro
     except Diverged as error:
         meter.stop()
         result = Result(spec=spec, status="diverged", facts=_facts(training, data, tokens), error=str(error))
-        return Outcome(result, _taken(training), training.state.history)
+        return Outcome(result, cost_of(training), training.state.history)
     meter.record_peak()
     scores = finish(training, watch)
     noise = place.group.first(lambda: memorised(training, clean))
@@ -90,19 +90,19 @@ def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]
     """Leaves a plain model. Returns the scores of weights other than ``best``, by selection: ``last``, ``raw`` (where
     a method's result is not the weights of the last step) and the methods' candidates."""
     scores = {"last": next(r["evaluation"] for r in reversed(run.state.history) if "evaluation" in r)}
-    model, predicted = run.backbone.model, watch.logits
+    model, predicted = run.backbone.model, watch.predicted
     model.eval()
     for method in run.methods:
         for name, weights in method.candidates(run.backbone).items():
             with holding(model, weights):
-                scores[name] = watch.score(run)
+                scores[name] = watch.score(run, name)
     moved = any(method.moves for method in run.methods)
     for method in sorted(run.methods, key=lambda method: not method.moves):  # others fold what these have loaded
         method.finish(run.backbone)
     if moved:
         scores |= {"raw": scores["last"], "last": watch.score(run)}
     else:
-        watch.logits = predicted  # the predictions that are stored are those of the last weights
+        watch.predicted = predicted  # the predictions that are stored are those of the last weights
     return scores
 
 
@@ -116,6 +116,7 @@ def apply_perturbations(spec: RunSpec, data: Data) -> Data:
         data_seed=spec.data_seed,
         select_on=spec.select_on,
         limit=spec.limit,
+        folds=spec.folds,
     )
 
 
@@ -131,20 +132,36 @@ def _prepare(
     spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any, tokens: Tokens, place: Place, meter: Meter
 ) -> Training:
     """The model with its seeded head, methods prepared, optimizer made, checkpoint loaded."""
-    regression = data.task.kind == "regression"
     network = network_of(spec, data, source, tokenizer)
     network.model.to(place.device)
+    return ready(spec, data, source, network, tokens, place, meter)
+
+
+def ready(
+    spec: RunSpec,
+    data: Data,
+    source: Checkpoint,
+    network: models.Backbone,
+    tokens: Tokens,
+    place: Place,
+    meter: Meter,
+    targets: Tokens | None = None,
+) -> Training:
+    """``network`` with its methods prepared, optimizer made, checkpoint loaded. targets: see ``Training``."""
+    regression = data.task.kind == "regression"
     methods = catalogue.make(spec.methods)
     if spec.checkpoint == "best" and not any(method.moves for method in methods):
         methods.append(EarlyStop(patience=spec.steps + 1))  # stops nothing: there are no more evaluations than steps
     train_rows = data.splits["train"]
 
     def original() -> models.Backbone:
-        first = models.load(source.origin or source, tokenizer, data.labels, regression=regression, seed=spec.seed)
+        first = original_of(spec, data, source, network.tokenizer)
         first.model.to(place.device)
         return first
 
-    start = start_of(spec, network, tokens, train_rows, place.cache, original=original, regression=regression)
+    start = start_of(
+        spec, network, tokens, train_rows, place.cache, original=original, regression=regression, targets=targets
+    )
     meter.start()
     with Flops(meter).counted():
         prefix = prefix_of(spec, start, tokens, methods, place.prefix)
@@ -163,7 +180,7 @@ def _prepare(
     meter.cost.trained_parameters = sum(p.numel() for p in trained(optimizer, network.model))
     labels, index = train_rows.labels, train_rows.index
     return Training(
-        spec, network, methods, tokens, labels, index, regression, optimizer, meter, state, prefix, place.group
+        spec, network, methods, tokens, labels, index, regression, optimizer, meter, state, prefix, place.group, targets
     )
 
 
@@ -175,7 +192,7 @@ def _outcome(
     scores: dict[str, dict[str, dict[str, float]]],
     noise: dict[str, int],
 ) -> Outcome:
-    state, logits, rows = training.state, watch.logits, data.splits["validation"]
+    state, logits, rows = training.state, watch.predicted, data.splits["validation"]
     if logits is None:
         raise RuntimeError("the last step was not evaluated")
     decided = decide(logits, regression=training.regression)
@@ -191,10 +208,10 @@ def _outcome(
     if not training.regression:
         predictions["probabilities"] = probabilities(logits).astype(np.float32)
     result = Result(spec=training.spec, status="ok", metrics=metrics, facts=facts)
-    return Outcome(result, _taken(training), state.history, predictions, training.backbone)
+    return Outcome(result, cost_of(training), state.history, predictions, training.backbone)
 
 
-def _taken(run: Training) -> Cost:
+def cost_of(run: Training) -> Cost:
     """What the run took, in all its processes."""
     return together(run.group.each(lambda: run.meter.cost))
 

@@ -26,11 +26,13 @@ Array = np.ndarray[Any, Any]
 
 
 class Progress(Protocol):
-    """Told what a run does; never asked for anything. Counts are optimizer steps."""
+    """Told what a run does; never asked for anything. Counts are optimizer steps, of ``wrote`` summaries."""
 
     def step(self, done: int, total: int, loss: float | None) -> None: ...
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+    def wrote(self, done: int, total: int) -> None: ...
 
 
 class Silent:
@@ -39,6 +41,8 @@ class Silent:
     def step(self, done: int, total: int, loss: float | None) -> None: ...
 
     def evaluated(self, done: int, metric: str, value: float) -> None: ...
+
+    def wrote(self, done: int, total: int) -> None: ...
 
 
 @dataclass
@@ -70,8 +74,10 @@ class Watch:
     ) -> None:
         self.folder, self.splits, self.metrics, self.control = folder, splits, metrics, control
         self.chosen_on = "selection" if "selection" in splits else "validation"
+        self.shown = "validation"
         self.due = set(evaluation_steps(run.spec.steps, run.per_epoch, run.spec.evaluations))
-        self.logits: Array | None = None
+        #: what the last evaluation of validation gave, for the record: logits, or summaries
+        self.predicted: Any = None
         self._saved_at = time.monotonic()
         self._saved_step = run.state.step
 
@@ -94,25 +100,29 @@ class Watch:
     def evaluate(self, run: Training) -> None:
         """Scores every split with the present weights; keeps the best by the headline metric. Raises Diverged."""
         require_equal(run.group, run.state.step, run.parameters)
-        scores = self.score(run)
+        self.note(run, self.score(run))
+
+    def note(self, run: Training, scores: dict[str, dict[str, float]]) -> None:
+        """Writes an evaluation into the history, and tells the methods and whoever watches."""
         self._keep_best(run, scores)
         headline = self.metrics[0]
         run.state.history.append({"step": run.state.step, "evaluation": scores})
-        self.control.progress.evaluated(run.state.step, headline, scores["validation"][headline])
+        self.control.progress.evaluated(run.state.step, headline, scores[self.shown][headline])
         sign = -1 if headline in LOWER_IS_BETTER else 1
         for method in run.methods:
             if method.evaluated(run.backbone, run.state.step, sign * scores[self.chosen_on][headline]):
                 run.state.stopped = True
 
-    def score(self, run: Training) -> dict[str, dict[str, float]]:
-        """Every split with the present weights: ``[split][metric]``; the first process does it. Raises Diverged."""
-        scores, self.logits = run.group.first(lambda: self._score(run))
+    def score(self, run: Training, weights: str = "last") -> dict[str, dict[str, float]]:
+        """Every split with the present weights, which are called ``weights``: ``[split][metric]``; the first process
+        does it. Raises Diverged."""
+        scores, self.predicted = run.group.first(lambda: self._score(run, weights))
         return scores
 
-    def _score(self, run: Training) -> tuple[dict[str, dict[str, float]], Array | None]:
-        """The scores, and the logits of the validation rows."""
+    def _score(self, run: Training, weights: str) -> tuple[dict[str, dict[str, float]], Any]:
+        """The scores, and what was predicted of the validation rows."""
         scores: dict[str, dict[str, float]] = {}
-        validation = self.logits
+        validation = self.predicted
         for name, split in self.splits.items():
             logits = predict(run.backbone, split.tokens, run.spec.precision)
             if not np.isfinite(logits).all():  # the weights broke after the last loss that was looked at

@@ -1,5 +1,6 @@
 """The nouns of ftbench: frozen, validated, without torch."""
 
+from ftbench.types.choice import Choice, CurvePoint, Standing
 from ftbench.types.features import Features
 from ftbench.types.run import Cost, MethodSpec, Record, Result, RunSpec
 from ftbench.types.search import Search, Trial
@@ -7,6 +8,6 @@ from ftbench.types.table import Column, Table
 from ftbench.types.task import Data, Rows, Task
 
 __all__ = [
-    "Column", "Cost", "Data", "Features", "MethodSpec", "Record", "Result", "Rows", "RunSpec", "Search", "Table",
-    "Task", "Trial",
+    "Choice", "Column", "Cost", "CurvePoint", "Data", "Features", "MethodSpec", "Record", "Result", "Rows", "RunSpec",
+    "Search", "Standing", "Table", "Task", "Trial",
 ]  # fmt: skip

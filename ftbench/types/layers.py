@@ -3,6 +3,7 @@ them once it is known which layer the task needs."""
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -80,6 +81,36 @@ class LayerRule:
         if found[2] and not int(found[2]):
             raise UsageError(f"layers '{text}': expected at least 1 layer")
         return cls("up" if found[1] == "l*-up" else "down", int(found[2] or 0) or None, "top" if found[3] else "near")
+
+
+def rules(count: int) -> list[LayerRule]:
+    """The strategies of Xie et al. with so many blocks."""
+    return [
+        LayerRule("down", count),
+        LayerRule("down", count, "top"),
+        LayerRule("up", count),
+        LayerRule("up", count, "top"),
+    ]
+
+
+def places_of(count: int, blocks: int) -> list[Layers]:
+    """So many neighbouring blocks at every place, lowest first, the head on the topmost of them."""
+    return [Layers(top - count + 1, top, top) for top in range(count, blocks + 1)]
+
+
+def random_place(count: int, blocks: int, seed: int) -> Layers:
+    """One of ``places_of``, drawn by a run's seed."""
+    return random.Random(f"{seed} {count} {blocks}").choice(places_of(count, blocks))
+
+
+def cost_share(layers: Layers, blocks: int, *, weights: bool = True) -> float:
+    """What a training step takes of that of plain fine-tuning, counting blocks: one unit for a block's forward pass,
+    one for the gradient of its input, one for that of its weights (without ``weights`` next to nothing: adapters).
+
+    head + (head - bottom + 1) + (top - bottom + 1), over 3 blocks; without embeddings, head and a prefix cache.
+    """
+    gradients = layers.top - layers.bottom + 1 if weights else 0
+    return (layers.head + layers.head - layers.bottom + 1 + gradients) / (3 * blocks)
 
 
 def resolve_layers(text: str, blocks: int, model: str) -> str:

@@ -23,6 +23,8 @@ CHECKPOINT = "checkpoint.safetensors"
 TUNING = ("bitfit", "lora", "adapter")
 #: kinds of runs that train a network on a task: those that methods are compared by
 TUNED = ("finetune", "summarize")
+#: behind the name of a split of which only some rows were scored, while training
+PART = "-part"
 #: metrics[selection][split][metric]; selections are last, best; splits are validation, selection
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -95,6 +97,7 @@ class RunSpec:
     label_noise: float = _since(0.0)
     select_on: float = _since(0.0)
     limit: int | None = _since(None)
+    folds: int = _since(0)
     max_length: int = _since(128)
     # recipe
     steps: int = _since(0)
@@ -126,6 +129,8 @@ class RunSpec:
     weighting: Literal["class", "sample"] = _since("class")
     dtype: Literal["fp64", "paper"] = _since("fp64")
     probe: bool = _since(False)
+    # whether Python files of the checkpoint were run
+    remote_code: bool = _since(False)
     # summaries: what is trained on
     source_prefix: str = _since("")
     max_target_length: int = _since(0)
@@ -184,7 +189,7 @@ class RunSpec:
         """The rows and the model: references and methods that share it can be compared."""
         return (
             self.task, self.data, self.task_revision, self.weights, self.train_size, self.label_noise,
-            self.select_on, self.limit, self.max_length, self.imbalance, self.encoder,
+            self.select_on, self.limit, self.max_length, self.imbalance, self.encoder, self.folds,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -221,6 +226,7 @@ def _check(spec: RunSpec) -> None:
         ("label_noise", 0 <= spec.label_noise < 1, "from 0 to below 1"),
         ("imbalance", spec.imbalance is None or 0 < spec.imbalance <= 1, "above 0, at most 1"),
         ("select_on", 0 <= spec.select_on < 1, "a fraction from 0 to below 1"),
+        ("folds", spec.folds == 0 or spec.folds >= 2, "at least 2, or 0 for none"),
         ("limit", spec.limit is None or spec.limit >= 1, "at least 1"),
         ("max_length", spec.max_length >= 4, "at least 4 tokens"),
         ("steps", spec.steps >= (spec.kind in TUNED), "at least 1"),

@@ -99,6 +99,15 @@ class Download:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Of the rows of ``of`` those that one may choose by (``pool``, which has no validation), or those to train on at
+    the end with the test part as validation (``whole``). See ``tasks.parts``."""
+
+    of: Packaged | Files | Hub | Download
+    which: Literal["pool", "whole"]
+
+
+@dataclass(frozen=True)
 class Document:
     """One text of a packaged corpus."""
 
@@ -125,7 +134,7 @@ class Task:
 
     name: str
     kind: Kind
-    source: Packaged | Files | Hub | Download
+    source: Packaged | Files | Hub | Download | Part
     inputs: tuple[str, ...]
     metrics: tuple[str, ...]
     labels: tuple[str, ...] = ()
@@ -149,7 +158,7 @@ class Task:
     def origin(self) -> dict[str, Any]:
         """Where the rows come from, for people: a file's name, never its path."""
         columns = {"text": list(self.inputs), "label": self.target}
-        match self.source:
+        match self.source.of if isinstance(self.source, Part) else self.source:
             case Packaged(distribution=name):
                 return {"package": name}
             case Hub(repo=repo, revision=revision, config=config):

@@ -48,6 +48,30 @@ def test_validate_refuses_what_cannot_be_used(arguments: tuple[str, ...], messag
     refused(ftbench("validate", *arguments), message)
 
 
+def test_validate_summaries(ftbench: Ftbench, tiny_model: Path) -> None:
+    rows = [{"article": f"goal match number {i} of the day", "headline": f"match {i}"} for i in range(38)]
+    rows += [{"article": "goal of the day", "headline": "goal of the day and more"}]  # longer than its text
+    rows += [
+        {"article": "goal of the week in the league", "headline": "goal of the week"},
+        {"article": "x", "headline": ""},
+    ]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("validate", "pairs.jsonl", "--summary", "headline", "-m", tiny_model, "--max-target-length", 6)
+    said = ftbench(*asked)
+    assert said.code == 0 and "summary tokens, median" in said.out and "summary, references, max" in said.out
+    text = " ".join(said.out.split())
+    assert "1 of 41 rows without a text or a summary left out" in text and "8 of 40 rows were set aside" in text
+    assert "summaries are how their text begins" in text and "as long as their text, or longer" in text
+    found = ftbench(*asked, "--json").json()
+    assert found["kind"] == "summarization"
+    splits = found["splits"].values()
+    assert sum(split["rows"] for split in splits) == 40 and sum(s["summary_tokens"]["cut"] for s in splits) >= 1
+    assert {split["summary_tokens"]["limit"] for split in splits} == {6}
+    assert {split["tokens"]["limit"] for split in splits} == {62}
+    refused(ftbench("validate", "pairs.jsonl", "--summary", "headlin"), "Did you mean 'headline'?")
+    refused(ftbench("validate", "pairs.jsonl", "--summary", "headline", "--text", "a,b"), "a document is one column")
+
+
 def test_download_says_what_it_got_and_a_failure_spares_the_others(ftbench: Ftbench, tiny_model: Path) -> None:
     said = ftbench("download", "--task", "rte", "--model", tiny_model, "--json")
     rows = json.loads(said.out)

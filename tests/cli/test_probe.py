@@ -105,6 +105,16 @@ def test_wrong_flags(probe: Any, flags: tuple[str, ...], named: tuple[str, ...])
     refused(said, *named, code=1 if "no-such-folder/" in flags else 2)
 
 
+def test_probes_whose_predictions_are_gone_are_still_shown(probe: Any, folders: tuple[Path, Path]) -> None:
+    """As in results that are kept without them."""
+    a, b = folders
+    first = probe("--source", a, "--targets", b, "--json").json()
+    for path in Path("runs").glob(f"{b.name}/*/predictions.parquet"):
+        path.unlink()
+    again = probe("--source", a, "--targets", b, "--json").json()
+    assert first["between"] and again["between"] is None and again["probe"] == first["probe"]
+
+
 def test_one_class_is_a_failed_run_that_says_so(probe: Any, folders: tuple[Path, Path]) -> None:
     a, b = folders
     table = list(csv.reader(io.StringIO((b / "train.csv").read_text())))

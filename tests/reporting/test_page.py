@@ -1,10 +1,9 @@
-"""The page and the pictures: escaped, self-contained, and alive in a browser where one is installed."""
+"""The page and the pictures: escaped, self-contained, and small. In a browser: ``test_browser``."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ from ftbench.types import MethodSpec, Record
 from tests.reporting.conftest import R3F, REFS, arms, references, run, study_on_disk
 from tests.reporting.test_study import over_tasks
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = "<script>alert(1)</script>&\"'$x^2$"
 
 
@@ -181,50 +179,3 @@ def test_pages_need_no_torch(tmp_path: Path) -> None:
     code = "import sys, ftbench.reporting.page, ftbench.reporting.figures; print(*{'torch', 'scipy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == done.stderr.strip() == ""
-
-
-PROBE = """<script>
-const seen = [];
-window.addEventListener("error", e => seen.push(String(e.message)));
-console.error = (...a) => seen.push(a.join(" "));
-window.addEventListener("load", () => {
-  const table = [...document.querySelectorAll("table")].find(t => t.querySelector("td.mean"));
-  const at = [...table.rows[0].cells].findIndex(c => c.textContent === "mean");
-  const read = () => [...table.tBodies[0].rows].map(r => Number(r.cells[at].dataset.v));
-  const button = table.rows[0].cells[at].querySelector("button");
-  button.click(); const up = read(); button.click(); const down = read();
-  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  const out = {seen, up, down, wide, svgs: document.querySelectorAll("svg").length, first: performance.now()};
-  document.body.setAttribute("data-probe", JSON.stringify(out));
-});
-</script>"""
-
-
-def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    assert CHROMIUM
-    flags = [
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={page.parent / 'profile'}",
-    ]
-    return subprocess.run(
-        [CHROMIUM, *flags, *options, page.as_uri()], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_in_a_browser_it_renders_sorts_and_prints(tmp_path: Path) -> None:
-    text = to_html(study(tmp_path))
-    page = tmp_path / "page.html"
-    page.write_text(text.replace("</head>", PROBE + "</head>"), encoding="utf-8")
-    dump = browse(page, "--window-size=500,900", "--dump-dom").stdout
-    found = json.loads(re.search(r'data-probe="([^"]*)"', dump)[1].replace("&quot;", '"'))  # type: ignore[index]
-    assert found["seen"] == [] and found["svgs"] > 10
-    assert found["up"] == sorted(found["up"]) and found["down"] == sorted(found["up"], reverse=True)
-    assert found["up"][0] < found["up"][-1]
-    assert found["wide"] <= 0, "the page itself never scrolls sideways"
-    paper = tmp_path / "page.pdf"
-    browse(page, f"--print-to-pdf={paper}")
-    assert paper.read_bytes()[:4] == b"%PDF" and len(paper.read_bytes()) > 20_000

@@ -18,12 +18,13 @@ OTHER: dict[str, Any] = {
     "kind": "reference", "task": "other", "data": "d2", "weights": "w2", "model": "elsewhere",
     "source": {"path": "a.csv"},
     "task_revision": 2, "engine_revision": 2, "methods": (R3F,), "seed": 1, "data_seed": 1, "train_size": 200,
-    "label_noise": 0.2, "select_on": 0.1, "limit": 50, "max_length": 64, "steps": 11, "batch_size": 8, "micro_batch": 4,
+    "label_noise": 0.2, "select_on": 0.1, "limit": 50, "folds": 4, "max_length": 64, "steps": 11, "batch_size": 8,
+    "micro_batch": 4,
     "lr": 1e-4, "warmup": 0.0, "weight_decay": 0.0, "clip": 0.0, "batching": "bucket", "passes": "joined",
     "precision": "bf16", "evaluations": 3, "imbalance": 0.5, "head": "kept",
     "encoder": "sst2>rte", "parents": ("b277b76aaa5e",), "pooling": "cls", "repeats": 3,
     "layers": "2:3:3", "frozen_dropout": True, "bins": 5, "permutations": 20, "resamples": 100, "weighting": "sample",
-    "dtype": "paper", "probe": True,
+    "dtype": "paper", "probe": True, "remote_code": True,
     "source_prefix": "summarize: ", "max_target_length": 32, "label_smoothing": 0.1, "smoothed_over": "others",
     "num_beams": 4, "length_penalty": 2.0, "min_new_tokens": 3, "max_new_tokens": 30, "no_repeat_ngram_size": 3,
     "early_stopping": True, "evaluation_rows": 100,
@@ -202,7 +203,7 @@ def test_an_arm_is_all_but_the_seeds() -> None:
 def test_rows_are_shared_over_recipes_and_seeds(name: str) -> None:
     of_rows = {
         "task", "data", "task_revision", "weights", "train_size", "label_noise", "select_on", "limit", "max_length",
-            "imbalance", "encoder",
+            "imbalance", "encoder", "folds",
     }  # fmt: skip
     changed = dataclasses.replace(spec(), **{name: OTHER[name]})
     assert (changed.rows_key() != spec().rows_key()) == (name in of_rows)

@@ -21,6 +21,7 @@ from ftbench.lookup import find, import_object
 #: name -> class, made with a Setup; ``here``, the process of the command, is what ``Grid`` does without an engine
 ENGINES = {
     "local": "ftbench.runs.engines.local:Local",
+    "slurm": "ftbench.runs.engines.slurm:Slurm",
 }
 HERE = "here"
 
