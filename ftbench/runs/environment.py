@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import ftbench
 from ftbench.runs import team
+from ftbench.types import Record
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn", "safetensors")
 
@@ -39,3 +43,18 @@ def environment(device: str) -> dict[str, Any]:
         "processes": team.size(),
         "command": ["ftbench", *sys.argv[1:]],
     }
+
+
+def done_under_others(records: Iterable[Record]) -> str:
+    """Of finished runs, how many were done under other versions than those installed, and which; else empty."""
+    here = versions()
+    found: Counter[str] = Counter()
+    for record in records:
+        try:
+            then = json.loads((record.folder / "environment.json").read_text("utf-8"))["versions"]
+            other = [f"{name} {then[name]}" for name in here if name in then and then[name] != here[name]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if other:
+            found[", ".join(other)] += 1
+    return "; ".join(f"{number} runs under {which}" for which, number in found.most_common())
