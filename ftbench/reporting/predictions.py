@@ -88,7 +88,7 @@ def read_columns(record: Record, names: Sequence[str]) -> dict[str, Array] | Non
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read(columns=list(names))
+        table = pq.ParquetFile(path).read(columns=list(names), use_threads=False)
         columns = {name: _array(table.column(name).combine_chunks()) for name in names}
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
@@ -96,11 +96,12 @@ def read_columns(record: Record, names: Sequence[str]) -> dict[str, Array] | Non
 
 
 def _array(column: Any) -> Array:
-    """Lists of one length become rows. Raises ValueError for lists of several, and for text."""
+    """Lists of one length become rows. Raises ValueError for lists of several, for text, and for gaps."""
+    import pyarrow as pa
+
     if hasattr(column, "flatten") and str(column.type).startswith(("list", "large_list", "fixed_size_list")):
-        flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
+        flat = np.asarray(_array(column.flatten()), dtype=np.float64)
         return flat.reshape(len(column), -1)
-    values = column.to_numpy(zero_copy_only=False)
-    if values.dtype.kind not in "iufb":
+    if column.null_count or not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise ValueError(f"{column.type} is no number")
-    return np.asarray(values)
+    return np.from_dlpack(column)  # to_numpy would load pandas

@@ -155,6 +155,10 @@ class RunSpec:
 
     def hashed(self) -> dict[str, Any]:
         """The fields that the id is made of."""
+        return dict(self._hashed)
+
+    @cached_property
+    def _hashed(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
