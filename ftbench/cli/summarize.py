@@ -128,6 +128,7 @@ def summarize(
     threads: arms.Threads = None,
     jobs: flags.Jobs = "1",
     engine: flags.EngineName = None,
+    engine_option: flags.EngineOption = None,
     jobs_per_gpu: flags.JobsPerGpu = 1,
     time_limit: flags.TimeLimit = None,
     retries: flags.Retries = 0,
@@ -210,7 +211,8 @@ def summarize(
         writes=True,
     )
     options = flags.machine(
-        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
+        jobs=jobs, engine=engine, engine_option=engine_option, jobs_per_gpu=jobs_per_gpu,
+        time_limit=time_limit, device=device, threads=threads,
         retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
         checkpoint_every=checkpoint_every,
     )  # fmt: skip

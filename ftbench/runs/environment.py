@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ import ftbench
 from ftbench.runs import team
 from ftbench.types import Record
 
+#: tokens of the hub and of other services by their beginning, and what stands before the host of an address
+_SECRET = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[bp]-)[A-Za-z0-9_-]{8,}|(?<=://)[^/@\s]+(?=@)")
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
@@ -26,6 +29,11 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "missing"
     return found
+
+
+def command() -> list[str]:
+    """The command as it was typed, without what looks like a token or a password."""
+    return ["ftbench", *(_SECRET.sub("***", word) for word in sys.argv[1:])]
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -41,7 +49,7 @@ def environment(device: str) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "processes": team.size(),
-        "command": ["ftbench", *sys.argv[1:]],
+        "command": command(),
     }
 
 

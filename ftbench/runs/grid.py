@@ -8,7 +8,6 @@ of Python's) is done again by the next command: that says little about the run.
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from ftbench.models.locate import Checkpoint
 from ftbench.runs import engines
 from ftbench.runs.attend import LOST, Attendant
 from ftbench.runs.claim import holder
+from ftbench.runs.environment import command
 from ftbench.runs.manifest import Manifest, path_for, tasks_of
 from ftbench.runs.progress import StudyProgress
 from ftbench.runs.rows import save_rows
@@ -144,7 +144,7 @@ class Grid:
             models=self.models,
             parents={record.result.spec.id: record.folder for record in self.parents},
             options=self.options.to_json(),
-            command=["ftbench", *sys.argv[1:]],
+            command=command(),
         )
         plan.write()
         for key in {spec.data for spec in specs if for_workers}:

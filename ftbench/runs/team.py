@@ -15,7 +15,7 @@ from ftbench.errors import FtbenchError, Interrupted, StoreError, UsageError
 from ftbench.types import RunSpec
 
 #: kinds of runs that are shared; all others the first process does alone, while the others wait
-SHARED = ("finetune",)
+SHARED = ("finetune", "summarize")
 #: what ends a study, in every process
 ENDS = (Interrupted, StoreError, UsageError)
 Work = Callable[..., Any]

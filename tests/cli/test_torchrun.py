@@ -85,7 +85,7 @@ def test_what_cannot_be_shared_is_said_before_anything_runs(
     assert as_one_of_two(0, *asked, "--jobs", "2") == 2
     assert "2 processes share every run: leave out --jobs" in capsys.readouterr().err
     assert as_one_of_two(0, "report", tmp_path) == 2
-    assert "torchrun and accelerate launch are for ftbench finetune" in capsys.readouterr().err
+    assert "torchrun and accelerate launch are for ftbench finetune and summarize" in capsys.readouterr().err
     assert as_one_of_two(1, "report", tmp_path) == 2
     assert capsys.readouterr().err == "", "one of them says it"
     assert not (tmp_path / "runs").exists()

@@ -146,11 +146,14 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= {"FTBENCH_HOME": f"{scratch}/home", "HF_HUB_OFFLINE": "1"}
-        command = grid(write_tiny(Path(scratch) / "data"), save_tiny(Path(scratch) / "model", "bert"))
+        command = grid(
+            write_tiny(Path(scratch) / "data"), save_tiny(Path(scratch) / "model", "bert"), steps=asked.steps
+        )
         counts = kill_until(asked.kills, command, Path(scratch), asked.seed, lambda text: print(text, flush=True))
     print(json.dumps(counts.__dict__))
     return not counts.good

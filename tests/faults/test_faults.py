@@ -169,7 +169,7 @@ def test_plug_ins_that_misbehave(tiny_folder: Callable[..., Path], tiny_model: P
     methods = [f"misbehaving:Bad:does={what}" for what in ("raise", "hang", "exit", "print")]
     asked = [
         *killing.grid(tiny_folder(), tiny_model, steps=6), *(word for name in methods for word in ("--method", name)),
-        "--time-limit", "40s", "--json", "-o", str(tmp_path / "runs"),
+        "--time-limit", "60s", "--json", "-o", str(tmp_path / "runs"),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(tmp_path)]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -27,7 +27,7 @@ from ftbench.tasks.files import READERS, read_table
 from ftbench.types import RunSpec
 
 DEEP = "FTBENCH_DEEP" in os.environ
-EXAMPLES = 100_000 if DEEP else 150
+EXAMPLES = int(os.environ.get("FTBENCH_EXAMPLES", 100_000)) if DEEP else 150
 fuzzed = settings(
     max_examples=EXAMPLES, deadline=None, derandomize=not DEEP, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],

@@ -17,8 +17,8 @@ from ftbench.methods import METHODS, method_class
 from ftbench.training import distributed, run
 from ftbench.training.distributed import ALONE, Group
 from ftbench.training.watch import Control
-from tests.conftest import make_spec_of, tiny_data_of
-from tests.outcomes import weights
+from tests.conftest import make_spec_of, tiny_data_of, tiny_summaries_of
+from tests.outcomes import same, weights
 
 FORK = multiprocessing.get_context("fork")
 #: a method that cannot be as it is on two blocks; forms that go other ways through the loop
@@ -66,28 +66,28 @@ def together(size: int, work: Callable[[Group], Any], folder: Path) -> list[Any]
 def run_in(group: Group, model: Path, folder: Path, methods: str, control: Control | None = None, **fields: Any) -> Any:
     """All that a run gives, as plain values."""
     from ftbench.models.locate import locate
+    from ftbench.training.summarize import summarize
 
-    data = tiny_data_of(32, 16, 2)
+    writes = fields.pop("writes", False)
+    data = tiny_summaries_of(16, 6) if writes else tiny_data_of(32, 16, 2)
     folder.mkdir(parents=True, exist_ok=True)
     spec = make_spec_of(data, model, methods, **{**RECIPE, **fields})
     place = run.Place(folder, torch.device("cpu"), group=group)
-    found = run.finetune(spec, data, locate(str(model)), place, control or Control())
+    found = (summarize if writes else run.finetune)(spec, data, locate(str(model)), place, control or Control())
     cost = {name: value for name, value in vars(found.cost).items() if name not in CLOCKS}
     return {
         "result": (found.result.status, found.result.metrics, found.result.facts, found.history),
         "cost": cost,
         "processes": found.cost.processes,
-        "predictions": {name: torch.as_tensor(column) for name, column in found.predictions.items()},
+        "predictions": {name: column.tolist() for name, column in found.predictions.items()},
         "weights": weights(found),
     }
 
 
 def assert_same(ours: Any, theirs: Any) -> None:
-    assert ours["result"] == theirs["result"] and ours["cost"] == theirs["cost"]
-    for kind in ("weights", "predictions"):
-        assert ours[kind].keys() == theirs[kind].keys()
-        for name, tensor in ours[kind].items():
-            assert torch.equal(tensor, theirs[kind][name]), name
+    for kind in ("result", "cost", "predictions"):
+        assert ours[kind] == theirs[kind]
+    assert same(ours["weights"], theirs["weights"])
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,19 @@ def test_more_processes_more_micro_batches(tiny_model: Path, tmp_path: Path) -> 
 
     alone = run_in(ALONE, tiny_model, tmp_path / "one", **fields)
     for each in together(3, work, tmp_path / "answers"):
+        assert_same(each, alone)
+
+
+@pytest.mark.parametrize("arm", ["r3f", "freelb"])
+def test_summaries_too(arm: str, tiny_family: Callable[[str], Path], tmp_path: Path) -> None:
+    """Trained together, written by the first."""
+    fields = {"methods": arm, "writes": True, "steps": 2}
+
+    def work(group: Group) -> Any:
+        return run_in(group, tiny_family("bart"), tmp_path / "two", **fields)
+
+    alone = run_in(ALONE, tiny_family("bart"), tmp_path / "one", **fields)
+    for each in together(2, work, tmp_path / "answers"):
         assert_same(each, alone)
 
 
