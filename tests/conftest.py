@@ -119,7 +119,8 @@ def tiny_summaries_of(n_train: int = 32, n_validation: int = 16) -> Data:
     def rows(n: int, seed: int) -> Rows:
         texts = tiny_rows(n, 4, seed).texts
         named = [[word for word in text.split() if word not in FILLERS] for text in texts[0]]
-        summaries = tuple((" ".join(["the", *words]), " ".join(words)) for words in named)
+        ends = [FILLERS[: 2 * (row % 3)] for row in range(n)]  # of different lengths
+        summaries = tuple((" ".join([*w, *end]), " ".join(w)) for w, end in zip(named, ends, strict=True))
         return Rows(texts, np.zeros(n, dtype=np.int64), np.arange(n, dtype=np.int64), summaries=summaries)
 
     return Data(task, {"train": rows(n_train, 1), "validation": rows(n_validation, 2)}, ())
@@ -345,13 +346,19 @@ def training_of() -> Callable[..., Any]:
         from ftbench.models.locate import locate
         from ftbench.training import run
         from ftbench.training.cost import Meter
+        from ftbench.training.start import network_of
+        from ftbench.training.summaries import document_tokens, target_tokens
         from ftbench.types import Cost
 
         spec, source = make_spec_of(data, model, methods, **fields), locate(str(model))
         place = run.Place(folder, torch.device("cpu"))
-        tokenizer = backbone.load_tokenizer(source)
+        tokenizer, meter = backbone.load_tokenizer(source), Meter(Cost(), place.device)
+        if spec.kind == "summarize":
+            network, rows = network_of(spec, data, source, tokenizer), data.splits["train"]
+            documents, targets = (make(rows, network, spec, "") for make in (document_tokens, target_tokens))
+            return run.ready(spec, data, source, network, documents, place, meter, targets)
         tokens = run.tokenize_splits(spec, data, source, tokenizer, place)
-        return run._prepare(spec, data, source, tokenizer, tokens["train"], place, Meter(Cost(), place.device))
+        return run._prepare(spec, data, source, tokenizer, tokens["train"], place, meter)
 
     return prepare
 

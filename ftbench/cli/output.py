@@ -17,7 +17,7 @@ from ftbench.reporting.searches import search_table
 from ftbench.reporting.sensitivity import sensitivity_table
 from ftbench.reporting.tables import runs_table
 from ftbench.reporting.variance import variance_table
-from ftbench.reporting.written import written_table
+from ftbench.reporting.written import intervals_table, written_table
 from ftbench.runs.files import plain
 from ftbench.types import Data, Record, Search, Table
 
@@ -37,6 +37,7 @@ def print_records(
         "scores": scores_table(runs, selection=selection),
         "sensitivity": sensitivity_table(runs, selection=selection),
         "spread": variance_table(runs, selection=selection),
+        "intervals": intervals_table(runs),
         "written": written_table(runs),
     }
     tables = {

@@ -76,7 +76,8 @@ class _InChunks(torch.autograd.Function):
             with torch.enable_grad():
                 own = [side[piece].detach().requires_grad_(needs) for side, needs in zip(sides, wanted, strict=True)]
                 value = ctx.distance(*own)
-            found = iter(torch.autograd.grad(value, [side for side in own if side.requires_grad], gradient[piece]))
+            asked = [side for side in own if side.requires_grad]
+            found = iter(torch.autograd.grad(value, asked, gradient[piece], materialize_grads=True))
             for side in whole:
                 if side is not None:
                     side[piece] = next(found)

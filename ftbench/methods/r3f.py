@@ -21,6 +21,12 @@ Where paper and released code differ (fairseq examples/rxf, commit 3d262bb):
 - The code draws noise on the CPU and adds it in the embeddings' type, where fp16 loses most of it; here it is
   drawn on the device and added in float32 (``noise_dtype=compute`` for theirs).
 - The code's divergence has NaN gradients when a probability underflows; ours has not.
+
+Where summaries are written (the code's label_smoothed_cross_entropy_r3f): p and q are predictions of each target token.
+``paper`` takes the mean over real tokens, ours, for the paper says nothing of it. ``released``: the sum over all target
+positions, padding included, divided by the number of sentences, and nothing detached: about T times stronger for one
+lambda. Noise is at the encoder's words in both, as in the code; ``where`` puts it at the decoder's or at both. The
+code's noise is normal there by default (``noise=normal``). Label smoothing is in CE only.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ Where paper and released code differ (dropreg/R-Drop, commit 9dcc830): there are
   means in all four.
 - ``roberta``: the second pass is not supervised, because of a branch that is never reached.
 - fairseq's regression fails; ``paper`` has a mean squared difference there. The readme has no regression: the same.
+- Where summaries are written ``paper`` is the code's sequence criterion: means over real target tokens. What the others
+  sum over rows they sum over tokens.
 - Nothing is detached anywhere. With dropout 0 nothing is left but the task loss, counted twice.
 """
 

@@ -90,10 +90,9 @@ class Seq2Seq(Backbone):
         given = {name: tensor for name, tensor in inputs.items() if name != TARGET}
         if self.keep_padding:
             given["decoder_attention_mask"] = inputs[TARGET]
-        else:
-            self._places = mask.flatten().nonzero().squeeze(-1)
         try:
             with self.recording() if states else contextlib.nullcontext([]) as recorded:
+                self._places = None if self.keep_padding else mask.flatten().nonzero().squeeze(-1)
                 logits = self.model(**given).logits
         finally:
             self._words.transform = self._read.transform = self._places = None

@@ -32,8 +32,13 @@ RECIPE_AXES = {
     "source_prefix": "prefix", "num_beams": "beams", "length_penalty": "length penalty",
     "min_new_tokens": "fewest tokens", "max_new_tokens": "most tokens", "no_repeat_ngram_size": "no repeat",
     "early_stopping": "early stop", "evaluation_rows": "evaluated rows",
-    "checkpoint": "checkpoint",
+    "checkpoint": "checkpoint", "remote_code": "remote code",
 }  # fmt: skip
+#: those that only runs which summarize have
+SUMMARY_AXES = frozenset({
+    "max_target_length", "label_smoothing", "smoothed_over", "source_prefix", "num_beams", "length_penalty",
+    "min_new_tokens", "max_new_tokens", "no_repeat_ngram_size", "early_stopping", "evaluation_rows",
+})  # fmt: skip
 #: what tells two versions of one task, checkpoint or code apart; a column each where one name has several
 VERSIONS = {
     "data": "data", "weights": "weights", "task_revision": "task rev", "engine_revision": "engine rev",
@@ -44,6 +49,7 @@ SETTINGS = ("task", *ROW_AXES, *RECIPE_AXES, *VERSIONS)
 #: those that hold names, not numbers
 TEXTS = frozenset({
     "task", "model", "encoder", "precision", "passes", "batching", "head", "layers", "frozen_dropout", "checkpoint",
+    "remote_code",
     "smoothed_over", "source_prefix", "early_stopping", *VERSIONS,
 })  # fmt: skip
 LABELS = {"task": "task", **ROW_AXES, **RECIPE_AXES, **VERSIONS}
@@ -109,7 +115,7 @@ class Cell:
             return "+".join(str(method.revision) for method in self.spec.methods) or None
         if key == "model":  # a label: runs of one arm may name one checkpoint in several ways
             return min(record.result.spec.model for record in self.records)
-        if self.reference and key in RECIPE_AXES:
+        if (self.reference and key in RECIPE_AXES) or (key in SUMMARY_AXES and self.spec.kind != "summarize"):
             return None
         value = getattr(self.spec, key)
         if key in UNSET and not value:
@@ -301,7 +307,9 @@ def setting_columns(keys: Iterable[str]) -> tuple[Column, ...]:
 
 def described(cell: Cell, keys: Iterable[str]) -> str:
     """``rte, lr 1e-05, steps 100``: the task, then the settings ``keys`` of the cell."""
-    values = ((LABELS[key], cell.setting(key)) for key in keys)
+    values = (
+        (LABELS[key], cell.setting(key)) for key in keys if key not in SUMMARY_AXES or cell.spec.kind == "summarize"
+    )
     shown = (f"{label} {'all' if v is None else f'{v:g}' if isinstance(v, float) else v}" for label, v in values)
     return ", ".join([cell.spec.task, *shown])
 
@@ -310,7 +318,8 @@ def varying(cells: list[Cell]) -> list[str]:
     """``task``, then the settings with several values, and versions with several values for one name."""
     axes = [key for key in ROW_AXES if len({cell.setting(key) for cell in cells}) > 1]
     arms = [cell for cell in cells if not cell.reference]
-    axes += [key for key in RECIPE_AXES if len({cell.setting(key) for cell in arms}) > 1]
+    able = {True: [cell for cell in arms if cell.spec.kind == "summarize"], False: arms}
+    axes += [key for key in RECIPE_AXES if len({cell.setting(key) for cell in able[key in SUMMARY_AXES]}) > 1]
     return ["task", *axes, *(key for key in VERSIONS if tasks_with_several(key, cells))]
 
 

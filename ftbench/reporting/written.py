@@ -41,6 +41,46 @@ def written_table(records: Sequence[Record]) -> Table | None:
     )
 
 
+def intervals_table(records: Sequence[Record]) -> Table | None:
+    """Each run's ROUGE with its 95 % interval over documents, as people read it; None without runs that have them."""
+    runs = [
+        record
+        for record in records
+        if record.result.spec.kind == "summarize"
+        and record.result.facts.get("intervals")
+        and not record.result.spec.is_trial
+    ]
+    names = list(dict.fromkeys(name for record in runs for name in record.result.facts["intervals"]))
+    if not names:
+        return None
+    rows = [
+        {
+            "task": record.result.spec.task,
+            "method": record.result.spec.method,
+            "seed": record.result.spec.seed,
+            **{name: _with_interval(record, name) for name in names},
+        }
+        for record in runs
+    ]
+    columns = (
+        Column("task", "task", numeric=False),
+        Column("method", "method", numeric=False),
+        Column("seed", "seed"),
+        *(Column(name, f"{name} x 100", numeric=False) for name in names),
+    )
+    note = "Intervals: 95 %, bootstrap over the documents of one run. They say nothing of other seeds."
+    return Table("Each run's scores, last weights", columns, tuple(rows), (note,))
+
+
+def _with_interval(record: Record, name: str) -> str | None:
+    """``31.20 [30.55, 31.90]``."""
+    score, interval = record.result.score(name), record.result.facts["intervals"].get(name)
+    if score is None or interval is None:
+        return None
+    low, high = interval
+    return f"{100 * score:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
 def _spread(count: int) -> list[int]:
     """``SHOWN`` positions of ``count``, in the middle of equal parts; fewer where there are fewer."""
     shown = min(SHOWN, count)

@@ -61,7 +61,7 @@ def writing_for(width: int, decoder: str) -> dict[str, Any]:
     """Fields of RunSpec for summaries, where neither the user nor the task says them. decoder: see ``Checkpoint``.
 
     The learning rate of pretrained encoder-decoders is BART's for summarization (fairseq, examples/bart); where the
-    decoder begins without attention to the encoder it is ours, from the study in docs/summarization.md.
+    decoder begins without attention to the encoder it is ours, and was not searched.
     """
     return {**WRITING, "lr": WARM_LR if decoder == "bert2bert" else lr_for(width) if width < 512 else 3e-5}
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from ftbench.errors import UsageError
+from ftbench.reporting import render as render_module
 from ftbench.reporting.render import FORMS, render
 from ftbench.types import Column, Table
 
@@ -155,3 +156,20 @@ def test_markdown_escapes_pipes_and_line_breaks() -> None:
 def test_no_rows(form: str) -> None:
     text = render(table(notes=("No runs to show.",)), form)
     assert text.endswith("\n") and ("No runs to show." in text or form == "csv")
+
+
+@pytest.mark.parametrize("width", [100, 140, 200])
+def test_text_for_a_pipe_is_what_rich_would_print(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tuple(
+        {"task": task, "method": method, "metric": "accuracy", "mean": 0.7, "difference": -0.01, "low": -0.02,
+         "high": None, "style": "best"}
+        for task in ("rte", "mrpc") for method in ("std", "r3f:dropout=shared,eps=0.001", "漢字")
+    )  # fmt: skip
+    columns = (Column("task", "task", numeric=False), Column("method", "method", numeric=False),
+               Column("metric", "metric", numeric=False), Column("mean", "mean"), Column("difference", "vs std"),
+               Column("low", "low"), Column("high", "high"))  # fmt: skip
+    table = Table("Scores", columns, rows, ("a note",))
+    console = Console(file=io.StringIO(), width=width)
+    quick = render_module.render(table, "rich", console)
+    monkeypatch.setattr(render_module, "_plain", lambda layout, width: None)
+    assert quick == render_module.render(table, "rich", console) and "漢字" in quick

@@ -269,3 +269,13 @@ def test_terms_say_whether_a_regulariser_did_anything() -> None:
 
 
 SCORES = {"last": {"validation": {"accuracy": 0.8}}}
+
+
+def test_settings_of_summaries_are_no_columns_beside_other_tasks() -> None:
+    short = {"kind": "summarize", "metric": "rouge1", "max_target_length": 32, "max_new_tokens": 32, "num_beams": 2}
+    summaries = [run(0.3, s, task="xsum", data="x", **short) for s in (0, 1)]
+    beside = runs_table([run(0.7), *summaries])
+    assert not {"max_target_length", "num_beams"} & {*keys(beside)}
+    several = runs_table([run(0.7), *summaries, run(0.3, task="xsum", data="x", **{**short, "num_beams": 4})])
+    assert "num_beams" in keys(several) and "max_target_length" not in keys(several)
+    assert [r["num_beams"] for r in several.rows] == [None, 2, 4]
