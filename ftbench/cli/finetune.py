@@ -13,9 +13,9 @@ from ftbench.cli import options as flags
 from ftbench.cli.arms import MACHINE, OWN, RECIPE, ROWS, WHAT
 
 LAYERS_HELP = (
-    "Which layers are tuned, counted from 1: BOTTOM:TOP:HEAD (2:4:4; layers above the head are not loaded), top:3, "
-    "all, or auto: up to l*, the layer that `ftbench variability` recommends, with the head on it; auto:2 tunes two. "
-    "'l*-down:2:top' keeps the head on top, 'l*-up' tunes what lies above l*. A comma list is an axis [all]."
+    "Which layers are tuned, counted from 1: 2:4:4 tunes 2 to 4 with the head on 4 (what lies above is not loaded), "
+    "2:4:6 with the head on 6; top:3, all, or auto: up to l*, the layer that `ftbench variability` recommends, the "
+    "head on it; auto:2 tunes two. 'l*-up' tunes what lies above l*. A comma list is an axis [all]."
 )
 TASK_HELP = (
     "A task or a group (`ftbench list tasks`), your own file (reviews.csv, with --text and --label), a task file "

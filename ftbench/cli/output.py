@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ftbench.reporting.cells import unique
+from ftbench.reporting.costs import cost_table
 from ftbench.reporting.flat import as_json
 from ftbench.reporting.layers import layer_tables, layers_table, subsets_table
 from ftbench.reporting.probes import probe_tables
@@ -37,6 +38,7 @@ def print_records(
         "scores": scores_table(runs, selection=selection),
         "sensitivity": sensitivity_table(runs, selection=selection),
         "spread": variance_table(runs, selection=selection),
+        "cost": cost_table(runs, selection=selection) if _saves(runs) else None,
         "intervals": intervals_table(runs),
         "written": written_table(runs),
     }
@@ -52,6 +54,11 @@ def print_records(
         return
     wanted = [table for some in tables.values() for table in some][: 1 if form == "csv" else None]
     print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))
+
+
+def _saves(runs: Sequence[Record]) -> bool:
+    """Whether some runs tune less than others, so that what they cost is the question."""
+    return len({(r.result.spec.layers, r.result.spec.tuning) for r in runs if r.result.spec.kind == "finetune"}) > 1
 
 
 def further_tables(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ftbench.cli.output import describe, describe_data
-from ftbench.cli.study import attended
+from ftbench.cli.study import attended, load_once
 from ftbench.errors import UsageError
 from ftbench.lookup import find
 from ftbench.models.locate import Checkpoint, locate
@@ -27,7 +27,6 @@ from ftbench.runs.stages import Request, parse_arms
 from ftbench.runs.store import Store, read
 from ftbench.runs.work import Options
 from ftbench.tasks import expand, from_folder, resolve
-from ftbench.tasks.sources import load
 from ftbench.types import Data, Record, RunSpec
 
 #: the texts on which collapse is measured for every encoder alike
@@ -79,7 +78,7 @@ def run_probes(
     tasks = [resolve(name) for name in everything]
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
-    loaded = dict(zip(everything, map(load, tasks), strict=True))
+    loaded = dict(zip(everything, map(load_once, tasks), strict=True))
     tuned = [loaded[name] for name in names]
     targets = [loaded[name] for name in everything if name in probed or name == REFERENCE_TEXT]
     stages = [stage for probing in _probings(ask) for stage in _stages(ask, probing, models, tuned, targets, given)]

@@ -17,6 +17,7 @@ from ftbench.models.locate import Checkpoint, locate, require_decoder
 from ftbench.runs import team
 from ftbench.runs.able import Arms, settle
 from ftbench.runs.engines import HERE
+from ftbench.runs.environment import done_under_others
 from ftbench.runs.grid import Grid
 from ftbench.runs.progress import Silent
 from ftbench.runs.signals import stop_on_signals
@@ -220,6 +221,10 @@ def attended(
         )
         try:
             yield grid
+            if others := done_under_others(grid.records):
+                display.message(
+                    f"note: the versions here are others than those of {others}; kept, and noted in reports"
+                )
         except Interrupted:
             display.message(f"finished runs: {len(grid.records)}, in {store.root}")
             raise

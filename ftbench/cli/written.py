@@ -7,22 +7,31 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ftbench.cli.finetune import finetune
 from ftbench.cli.probe import probe
 from ftbench.cli.study import Prepared, preparing
+from ftbench.cli.summarize import summarize
 from ftbench.cli.variability import variability
 from ftbench.errors import UsageError
 from ftbench.runs.study_file import Source, Stage, cells
 
 #: what a study file may ask for
-COMMANDS: dict[str, Callable[..., None]] = {"finetune": finetune, "probe": probe, "variability": variability}
-#: flags that say how and where runs are done, not which: those of `ftbench run`
+COMMANDS: dict[str, Callable[..., None]] = {
+    "finetune": finetune,
+    "probe": probe,
+    "variability": variability,
+    "summarize": summarize,
+}
+#: of a command that has further ones below it: none of those is meant
+ALONE = SimpleNamespace(invoked_subcommand=None)
+#: flags that say how and where runs are done, not which (those of `ftbench run`), and one that runs a model's code
 OF_THE_RUN = (
     "device", "threads", "jobs", "engine", "engine_option", "jobs_per_gpu", "time_limit", "retries",
     "deterministic", "output_dir", "force", "retry_failed", "checkpoint_every", "prefix_cache", "quiet", "json",
-    "figure", "track", "form", "save_model",
+    "figure", "track", "form", "save_model", "context", "trust_remote_code",
 )  # fmt: skip
 
 
@@ -41,7 +50,9 @@ def prepare(stage: Stage, source: Source, output_dir: Path, machine: Mapping[str
     found = []
     for cell in _singles(stage, kinds):
         values = {name.replace("-", "_"): _value(source, name, value, kinds[name]) for name, value in cell.items()}
-        own = {name: value for name, value in machine.items() if name in inspect.signature(run).parameters}
+        _require_no_code(source, cell)
+        given = {**machine, "context": ALONE}
+        own = {name: value for name, value in given.items() if name in inspect.signature(run).parameters}
         try:
             with preparing() as prepared:
                 run(**{**values, **own, "output_dir": output_dir, "quiet": True})
@@ -50,6 +61,24 @@ def prepare(stage: Stage, source: Source, output_dir: Path, machine: Mapping[str
             raise UsageError(f"{source.path.name}{f', line {line}' if line else ''}: {error}") from error
         found += prepared
     return found
+
+
+def _require_no_code(source: Source, cell: Mapping[str, Any]) -> None:
+    """Raises UsageError for a method given as ``module:Class``, which would run whatever the module holds."""
+    named = [str(each) for key in ("method", "tune") for each in _as_list(cell.get(key))]
+    for call in (call for text in named for call in text.split("+")):
+        _, colon, fields = call.partition(":")
+        if colon and "=" not in fields.partition(":")[0]:
+            line = source.line_with(f"'{call}'")
+            where = f"{source.path.name}{f', line {line}' if line else ''}"
+            raise UsageError(
+                f"{where}: '{call}' is a Python module, and a study file runs no code. Install the method as an entry "
+                "point (docs/adding.md), then it has a name"
+            )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _singles(stage: Stage, kinds: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+from collections import Counter
 from typing import Any
 
 from ftbench.reporting import stats
@@ -58,6 +60,8 @@ def notes_for(
         + _noise_notes(arms)
         + _cost_notes(finished)
         + _version_notes(cells)
+        + _memory_notes(finished)
+        + _software_notes(finished)
         + _failure_notes(records)
     )
     return notes
@@ -184,3 +188,39 @@ def _failure_notes(records: list[Record]) -> list[str]:
             f"{result.spec.data_seed}: {error}"
         )
     return notes + ([f"{len(bad) - 3} more runs failed or diverged."] if len(bad) > 3 else [])
+
+
+def _memory_notes(records: list[Record]) -> list[str]:
+    """Runs that did not fit into memory as they were asked for."""
+    used = Counter((r.result.spec.method, r.result.facts["micro_batch_used"]) for r in records if _is_halved(r))
+    if not used:
+        return []
+    named = ", ".join(
+        f"{method} (micro-batches of {size}): {number}" for (method, size), number in sorted(used.items())
+    )
+    return [
+        f"Out of memory, so done with smaller micro-batches at the same batch, runs: {named}. Their dropout masks are "
+        "others than those of the same seed in other arms."
+    ]
+
+
+def _is_halved(record: Record) -> bool:
+    return bool(record.result.facts.get("micro_batch_used"))
+
+
+def _software_notes(records: list[Record]) -> list[str]:
+    """Runs that were done under several versions of what can move a number."""
+    found: dict[str, Counter[str]] = {}
+    for record in records:
+        try:
+            versions = json.loads((record.folder / "environment.json").read_text("utf-8"))["versions"].items()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        for name, version in versions:
+            found.setdefault(str(name), Counter())[str(version)] += 1
+    several = {name: counts for name, counts in found.items() if len(counts) > 1}
+    named = "; ".join(
+        f"{name} {', '.join(f'{version} ({number})' for version, number in sorted(counts.items()))}"
+        for name, counts in sorted(several.items())
+    )
+    return [f"Runs were done under several versions: {named}. Their numbers may differ for that."] if several else []

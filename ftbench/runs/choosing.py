@@ -73,6 +73,7 @@ class Choosing:
         self.journal = Journal.open(self.store.root / slug(pool.task.name) / f"choice-{self.id}.json")
         self.final: Record | None = None
         self._fields: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._warm = False  # until the first round is done: what it takes to start is in no run's cost
 
     @property
     def id(self) -> str:
@@ -93,6 +94,10 @@ class Choosing:
     def measured_by(self, name: str, unit: int) -> RunSpec | None:
         """The run that measures the layers of a candidate on a unit's rows; None where its layers are said."""
         return self._measured_by(self.by_name[name], self.parts.pool, unit, {"folds": FOLDS})
+
+    def measured_by_whole(self, name: str) -> RunSpec | None:
+        """As ``measured_by``, on the whole pool."""
+        return self._measured_by(self.by_name[name], self.parts.whole, 0, {})
 
     def last(self, name: str) -> RunSpec:
         """The run that trains a candidate on the pool and scores the test part."""
@@ -123,7 +128,8 @@ class Choosing:
         earlier, more = self._known(), self.budget > self.journal.budget
         if earlier:
             yield lambda records: list(earlier.values())
-        self._take(earlier, grid.records, 0.0)
+        if earlier:
+            self._take(earlier, grid.records, 0.0)
         self.race.out |= {name: why for name, why in self.journal.out.items() if not (more and why.startswith(NO_TIME))}
         self.race.why_over = "" if more else self.journal.over
 
@@ -132,7 +138,7 @@ class Choosing:
         self.tell(f"{WHY[self.race.why_over]}: training {self.race.choice} on all {self.race.rows} rows")
         racing = grid.options
         grid.options = replace(racing, keep_model=True, keep_references=True, retry_failed=True)
-        if first := self._measured_by(self.by_name[self.race.choice], self.parts.whole, 0, {}):
+        if first := self.measured_by_whole(self.race.choice):
             yield lambda records: [first]
         final = self.last(self.race.choice)
         grid.want_weights([final])
@@ -189,7 +195,8 @@ class Choosing:
         """Finished runs into the race. wall: seconds of the round, shared out by what the runs measured themselves."""
         found = {job: self._found(spec, records) for job, spec in specs.items()}
         own = {job: record.cost.wall_seconds + record.cost.evaluate_seconds for job, record in found.items()}
-        besides = max(0.0, wall * self.jobs - sum(own.values())) / max(1, len(own))
+        besides = max(0.0, wall * self.jobs - sum(own.values())) / max(1, len(own)) if self._warm else 0.0
+        self._warm = self._warm or wall > 0
         for (name, unit), record in found.items():
             seconds = self.journal.seconds.setdefault(record.result.spec.id, own[name, unit] + besides)
             scored = self._scored(name, record, seconds)
@@ -278,7 +285,6 @@ class Choosing:
 
 
 def load_once() -> None:
-    """Loads what training needs now, so that its seconds are in no run's cost. (With an engine of other processes the
-    first run of each still has them.)"""
+    """Loads what training needs now, so that its seconds are in no run's cost."""
     import ftbench.training.reference
     import ftbench.training.run  # noqa: F401

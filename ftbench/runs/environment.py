@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import re
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import ftbench
 from ftbench.runs import team
+from ftbench.types import Record
 
 #: tokens of the hub and of other services by their beginning, and what stands before the host of an address
 _SECRET = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[bp]-)[A-Za-z0-9_-]{8,}|(?<=://)[^/@\s]+(?=@)")
@@ -47,3 +51,18 @@ def environment(device: str) -> dict[str, Any]:
         "processes": team.size(),
         "command": command(),
     }
+
+
+def done_under_others(records: Iterable[Record]) -> str:
+    """Of finished runs, how many were done under other versions than those installed, and which; else empty."""
+    here = versions()
+    found: Counter[str] = Counter()
+    for record in records:
+        try:
+            then = json.loads((record.folder / "environment.json").read_text("utf-8"))["versions"]
+            other = [f"{name} {then[name]}" for name in here if name in then and then[name] != here[name]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if other:
+            found[", ".join(other)] += 1
+    return "; ".join(f"{number} runs under {which}" for which, number in found.most_common())

@@ -86,6 +86,11 @@ def _of_run(folder: Path, revision: str | None = None) -> Trained:
         spec = read(folder).result.spec
     except ValueError as error:
         raise UsageError(f"run '{folder}' cannot be read: {error}") from error
+    if spec.kind == "summarize":
+        raise UsageError(
+            f"run '{folder}' writes summaries, and predict gives labels. Its weights, kept with --save-model, load in "
+            f"transformers: AutoModelForSeq2SeqLM.from_pretrained('{folder}/model')"
+        )
     if not (folder / "model").is_dir():
         raise UsageError(f"run '{folder}' kept no weights. This trains it again and keeps them: {_command(folder)}")
     columns = tuple(spec.source.get("text", ()))

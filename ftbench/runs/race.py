@@ -207,17 +207,18 @@ class Race:
         return max(self.seconds(name) for name in self.alive)
 
     def _over(self) -> bool:
-        rivals = [name for name in self.challengers if name not in self.out and name != self.choice]
         units = min((self.units(name) for name in self.alive), default=0)
         if units < self.rules.first:
             return False
+        choice = self.choice
+        rivals = [name for name in self.challengers if name not in self.out and name != choice]
         if not rivals:
             hurried = any(why.startswith(NO_TIME) for why in self.out.values())
             self.why_over = "budget" if hurried else "clear"
         elif units >= self.rules.most:
             self.why_over = "units"
         else:
-            gaps = [self.gap(name, self.choice) for name in rivals]
+            gaps = [self.gap(name, choice) for name in rivals]
             if units >= self.rules.settled and all(gap and gap.fixed >= self.rules.limit for gap in gaps):
                 self.why_over = "rows"
         return bool(self.why_over)

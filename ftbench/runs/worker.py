@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ftbench.errors import FtbenchError, Interrupted, StoreError, UsageError
+from ftbench.lookup import import_object
 from ftbench.models.locate import Checkpoint, is_unchanged
 from ftbench.runs.manifest import Manifest
 from ftbench.runs.progress import Silent
 from ftbench.runs.rows import load_rows
 from ftbench.runs.signals import stop_on_signals
 from ftbench.runs.store import Store
-from ftbench.runs.work import Bench, Options
+from ftbench.runs.work import WORK, Bench, Options
 from ftbench.tasks.portable import task_from_json
 from ftbench.tasks.sources import load
 from ftbench.types import Data, Record, RunSpec
@@ -113,7 +114,7 @@ class Worker:
 
 
 class Slot:
-    """Says what the worker does, one JSON object a line: ``step``, ``ended``, ``taken``, ``stop`` (with an error)."""
+    """Says what the worker does, one JSON object a line: ``started``, ``step``, ``ended``, ``taken`` or ``stop``."""
 
     def __init__(self, out: TextIO) -> None:
         self.out, self.identity = out, ""
@@ -138,9 +139,11 @@ def serve(path: Path, out: TextIO, should_stop: Callable[[], bool]) -> None:
     slot = Slot(out)
     try:
         worker = Worker(path, slot, should_stop)
+        import_object(WORK["finetune"], "run")  # now: loading torch is no part of a run's time
         for line in sys.stdin:
             order = json.loads(line)
             slot.identity = order["id"]
+            slot.say("started")
             record = worker.do(order["id"], again=order["again"])
             slot.say("taken" if record is None else "ended")
             if record and record.result.status == "failed" and record.cost.device.startswith("cuda"):

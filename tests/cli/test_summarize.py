@@ -53,6 +53,7 @@ def test_a_study_with_floors_and_examples(summarize: Ftbench, ftbench: Ftbench) 
     spec = json.loads(Path(runs[1]["folder"], "spec.json").read_text())
     assert spec["label_smoothing"] == 0.2 and spec["num_beams"] == 1 and spec["max_new_tokens"] == 4
     assert (Path(runs[1]["folder"]) / "summaries" / "validation.jsonl").exists()
+    refused(ftbench("predict", runs[1]["folder"], "new.csv"), "writes summaries", "AutoModelForSeq2SeqLM")
     again = ftbench("report", "runs")
     assert again.code == 0 and "r3f" in again.out, again.err
 

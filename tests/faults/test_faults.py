@@ -23,8 +23,8 @@ RUN = ("--no-references", "--steps", "12", "--evaluations", "2", "--method", "r3
 @pytest.mark.slow
 def test_killed_at_random_moments(tiny_folder: Callable[..., Path], tiny_model: Path, tmp_path: Path) -> None:
     command = killing.grid(tiny_folder(), tiny_model, steps=30)
-    counts = killing.kill_until(3, command, tmp_path, int(os.environ.get("FTBENCH_SEED", "1")), print)
-    assert counts.good and counts.kills.total() >= 3, counts
+    counts = killing.kill_until(2, command, tmp_path, int(os.environ.get("FTBENCH_SEED", "1")), print)
+    assert counts.good and counts.kills.total() >= 2, counts
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -163,6 +163,7 @@ class Bad(Method):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("FTBENCH_DEEP" not in os.environ, reason="waits for a time limit: .ci/deep runs it")
 def test_plug_ins_that_misbehave(tiny_folder: Callable[..., Path], tiny_model: Path, tmp_path: Path) -> None:
     """One raises, one hangs, one ends its process, one prints: each is recorded, the others are done all the same."""
     (tmp_path / "misbehaving.py").write_text(PLUG_IN)

@@ -25,7 +25,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is SLURM"),
 ]
-LONG = 1000
+LONG = 800
+deep = pytest.mark.skipif("FTBENCH_DEEP" not in os.environ, reason="minutes of waiting for SLURM: .ci/deep runs it")
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,7 @@ def test_preempted_and_out_of_time_goes_on_from_its_checkpoint(
     assert json.loads(cost.read_text())["interruptions"] == 1
 
 
+@deep
 def test_stopped_and_continued(node: dict[str, str], arguments: list[str], tmp_path: Path) -> None:
     """Ctrl-C takes back what waits and lets what runs save; a command that was killed finds its tasks again."""
     asked = [*arguments, "--no-baseline", "--seeds", "0-3", "--steps", LONG, "-o", tmp_path / "runs"]
@@ -158,6 +160,7 @@ def test_stopped_and_continued(node: dict[str, str], arguments: list[str], tmp_p
     assert len(results(tmp_path / "runs")) == 4
 
 
+@deep
 def test_a_task_that_is_cancelled_by_hand_is_handed_over_again(
     node: dict[str, str], arguments: list[str], tmp_path: Path
 ) -> None:
@@ -170,7 +173,7 @@ def test_a_task_that_is_cancelled_by_hand_is_handed_over_again(
     assert len(results(tmp_path / "runs")) == 1
 
 
-@pytest.mark.skipif("FTBENCH_DEEP" not in os.environ, reason="takes minutes: SLURM has no limit below one")
+@deep
 def test_a_real_time_limit(node: dict[str, str], arguments: list[str], tmp_path: Path) -> None:
     """A run that never ends is requeued as often as allowed; then it has failed, and keeps its checkpoint."""
     asked = [*arguments, "--no-baseline", "--seeds", "0", "--steps", "1000000", "-o", tmp_path / "runs"]

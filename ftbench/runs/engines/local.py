@@ -36,13 +36,17 @@ LIMIT_GRACE_SECONDS = 10.0
 
 @dataclass
 class Process:
-    """A worker and what it is busy with. since: when that began, monotonic; asked: when it was asked to stop"""
+    """A worker and what it is busy with.
+
+    since: when that began, monotonic; inf before
+    asked: when it was asked to stop; over: because it took too long
+    """
 
     popen: subprocess.Popen[str]
     slot: int
     log: Path
     identity: str = ""
-    since: float = 0.0
+    since: float = math.inf
     step: int = 0
     total: int = 0
     asked: float = 0.0
@@ -119,7 +123,7 @@ class Local:
                 continue
             worker = worker or self._spawn(slot)
             identity, again = self._queue.popleft()
-            worker.identity, worker.since, worker.step, worker.total = identity, time.monotonic(), 0, 0
+            worker.identity, worker.since, worker.step, worker.total = identity, math.inf, 0, 0
             with contextlib.suppress(OSError):  # it died just now: its end is heard of in a moment
                 print(json.dumps({"id": identity, "again": again}), file=worker.popen.stdin, flush=True)
 
@@ -158,6 +162,8 @@ class Local:
     def _hear(self, worker: Process, message: dict[str, Any] | None) -> None:
         if message is None:
             self._bury(worker)
+        elif message["event"] == "started":
+            worker.since = time.monotonic()
         elif message["event"] == "step":
             worker.step, worker.total = message["done"], message["total"]
         elif message["event"] == "stop":

@@ -73,7 +73,9 @@ class Slurm:
         new = [one for one in ids if again or self._jobs.ids.get(one) not in there]
         for first in range(0, len(new), LARGEST_ARRAY):
             self._submit(plan, new[first : first + LARGEST_ARRAY], again=again)
-        self._jobs.write()
+        if new:  # what was seen of the queue before knows nothing of them
+            self._jobs.write()
+            self._jobs.look(fresh=True)
         self._left |= dict.fromkeys(ids, again)
 
     def _submit(self, plan: Path, ids: Sequence[str], *, again: bool) -> None:
