@@ -58,7 +58,8 @@ def print_records(
 
 def _saves(runs: Sequence[Record]) -> bool:
     """Whether some runs tune less than others, so that what they cost is the question."""
-    return len({(r.result.spec.layers, r.result.spec.tuning) for r in runs if r.result.spec.kind == "finetune"}) > 1
+    specs = [record.result.spec for record in runs if record.result.spec.kind == "finetune"]
+    return len({(spec.layers, *(method.label for method in spec.tuning)) for spec in specs}) > 1
 
 
 def further_tables(
