@@ -16,7 +16,7 @@ import pytest
 from tests.runs.races import WORLDS, Outcome, run
 
 DEEP = bool(os.environ.get("FTBENCH_DEEP"))
-RACES = 500 if DEEP else 15
+RACES = 500 if DEEP else 10
 BUDGET = 1200.0
 #: without DEEP: the truth that is dearest to hold, and one of each other kind
 SHOWN = list(WORLDS) if DEEP else ["nothing differs", "one is better by 8 points", "dear candidates"]
