@@ -1,12 +1,12 @@
 """How long ``ftbench report`` takes, on runs that are made up: a store of results with predictions of 277 rows.
 
-    python benchmarks/report.py [--runs 1000,10000] [--rows 277] [--browser]
+    python benchmarks/report.py [--runs 1000,10000] [--rows 277] [--rounds 3] [--browser]
 
 Ten tasks with a reference run each, ten methods, as many seeds as make up the number. Each command is a process of its
-own; its CPU time (user and system, of all its threads) and wall time are taken, best of three, and that it loaded no
-own; its CPU time (user and system, all threads) and wall time are taken, best of three, and that it loaded no
-page in headless Chromium, where that is installed, and says when it was ready: after its scripts ran, and after a click
-that sorts the longest table.
+own; its CPU time (user and system, all threads) and wall time are taken, the best of several rounds, and that it loaded
+no torch is checked. The peer is what any report must do: reading every ``result.json`` with ``json``. ``--browser``
+opens the page in headless Chromium, where that is installed, and says when it was ready: after its scripts ran, and
+after a click that sorts the longest table.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def _save(
     os.fsync = fsync
 
 
-def timed(command: Sequence[str], folder: Path) -> tuple[float, float]:
-    """CPU and wall seconds of a process, best of three."""
+def timed(command: Sequence[str], folder: Path, rounds: int) -> tuple[float, float]:
+    """CPU and wall seconds of a process, the best of ``rounds``."""
     found = []
-    for _ in range(3):
+    for _ in range(rounds):
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -140,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", default="1000,10000")
     parser.add_argument("--rows", type=int, default=277)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--browser", action="store_true")
     options = parser.parse_args()
     program = [sys.executable, "-m", "ftbench", "report", "runs"]
@@ -147,10 +148,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             made_up(folder / "runs", runs, options.rows)
-            peer, _ = timed([sys.executable, "-c", READ], folder)
+            peer, _ = timed([sys.executable, "-c", READ], folder, options.rounds)
             print(f"{runs:,} runs: reading their JSON takes {peer:.2f} s of CPU; no torch: {without_torch(folder)}")
             for name, words in FORMS.items():
-                cpu, wall = timed([*program, *words], folder)
+                cpu, wall = timed([*program, *words], folder, options.rounds)
                 print(f"  {name:9} {cpu:6.2f} s CPU {wall:6.2f} s wall  ratio {cpu / peer:5.1f}", flush=True)
             page = folder / "page.html"
             print(f"  the page has {page.stat().st_size / 1e6:.2f} MB", browse(page) if options.browser else "")
