@@ -59,7 +59,6 @@ def test_layers_that_are_measured_first(finetune: Ftbench) -> None:
     layer = found["layer"]
     expected = "all" if layer in (None, 2) else f"1:{layer}:{layer}"
     assert {row["layers"] for row in shown["table"]["rows"]} == {expected, "2:2:2"}
-    assert all(row["flops"] > 0 and row["seconds"] > 0 for row in shown["cost"]["rows"]), "what it saves"
     assert [run["method"] for run in shown["runs"] if run["kind"] == "finetune"] == ["std", "bitfit"] * 2
     assert (
         f"layers l*-down of tiny-48-24-2, 30 rows: {expected} ({'no layer' if layer is None else 'layer'}" in said.err
