@@ -11,6 +11,7 @@ gone, on SIGTERM, and on ``ftbench cancel``. Exit codes are those of ftbench: 1 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -121,8 +122,9 @@ class Slot:
         self._said = 0.0
 
     def say(self, event: str, **fields: Any) -> None:
-        """One message."""
-        print(json.dumps({"event": event, "id": self.identity, **fields}), file=self.out, flush=True)
+        """One message; none where nobody listens any more: that is no failure of the run, and ends it soon anyway."""
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps({"event": event, "id": self.identity, **fields}), file=self.out, flush=True)
 
     def step(self, done: int, total: int, loss: float | None) -> None:
         """A message now and then."""

@@ -177,6 +177,18 @@ def test_every_engine_is_in_the_table_and_has_the_four_calls() -> None:
         make(Setup(engine="lokal"))
 
 
+def test_a_worker_whose_parent_is_gone_does_not_fail_its_run() -> None:
+    """It is killed with what it had to say; the run stops at a checkpoint, it does not fail."""
+    from ftbench.runs.worker import Slot
+
+    read, write = os.pipe()
+    os.close(read)
+    slot = Slot(os.fdopen(write, "w"))
+    for done in range(1, 4):
+        slot.step(done, 3, None)
+    slot.say("ended")
+
+
 def test_why_a_process_ended() -> None:
     assert "SIGKILL" in explain_end(-9) and "SIGSEGV" in explain_end(-11) and "exit code 3" in explain_end(3)
 
