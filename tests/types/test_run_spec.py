@@ -24,7 +24,7 @@ OTHER: dict[str, Any] = {
     "precision": "bf16", "evaluations": 3, "imbalance": 0.5, "head": "kept",
     "encoder": "sst2>rte", "parents": ("b277b76aaa5e",), "pooling": "cls", "repeats": 3,
     "layers": "2:3:3", "frozen_dropout": True, "bins": 5, "permutations": 20, "resamples": 100, "weighting": "sample",
-    "dtype": "paper", "probe": True, "remote_code": True,
+    "dtype": "paper", "probe": True, "checkpoint": "best", "remote_code": True,
     "source_prefix": "summarize: ", "max_target_length": 32, "label_smoothing": 0.1, "smoothed_over": "others",
     "num_beams": 4, "length_penalty": 2.0, "min_new_tokens": 3, "max_new_tokens": 30, "no_repeat_ngram_size": 3,
     "early_stopping": True, "evaluation_rows": 100,
