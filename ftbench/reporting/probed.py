@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,7 +82,9 @@ def group(records: Sequence[Record], tuned: Iterable[Record] = ()) -> list[list[
     sets: dict[tuple[Any, ...], list[Probed]] = {}
     for runs, recipe in _arms(records, recipes):
         spec = runs[0].result.spec
-        sets.setdefault((*spec.rows_key()[:-1], spec.pooling, spec.repeats), []).append(Probed(tuple(runs), recipe))
+        sets.setdefault((*replace(spec, encoder="").rows_key(), spec.pooling, spec.repeats), []).append(
+            Probed(tuple(runs), recipe)
+        )
     order = {RANDOM: 0, PRETRAINED: 1}
     return [
         sorted(found, key=lambda one: (order.get(one.encoder, 2) if one.is_reference else 2, one.encoder.count(THEN)))

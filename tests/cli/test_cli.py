@@ -163,7 +163,7 @@ def test_model_folders_that_are_none(finetune: Ftbench, tiny_model: Path, tmp_pa
 
 def test_an_output_folder_that_cannot_be(finetune: Ftbench, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(finetune("-o", tmp_path / "file" / "runs"), "cannot make the output folder", "Not a directory", code=1)
+    refused(finetune("-o", tmp_path / "file" / "runs"), "cannot write in", "Not a directory", code=1)
     assert (tmp_path / "file").read_text() == ""
 
 
@@ -235,7 +235,8 @@ def test_the_table_is_on_stdout_the_rest_on_stderr(small_study: tuple[Ftbench, S
     scripts = finetune("--method", "r3f", "--seeds", "0,1", "-o", "runs", "--json")
     whole = json.loads(scripts.out)
     assert (
-        set(whole) == {"table", "search", "scores", "sensitivity", "spread", "runs", "searches"}
+        set(whole)
+        == {"table", "cost", "intervals", "written", "search", "scores", "sensitivity", "spread", "runs", "searches"}
         and len(whole["runs"]) == 5
     )
     run = next(run for run in whole["runs"] if run["method"] == "r3f")
@@ -283,7 +284,7 @@ def test_a_failed_run_is_exit_code_one(finetune: Ftbench, monkeypatch: pytest.Mo
     monkeypatch.setattr(R3F, "penalty", out_of_memory)
     said = finetune("--method", "r3f", "--seeds", "0", "--no-references")
     assert said.code == 1 and "Traceback" not in said.both
-    assert "1 failed; --retry-failed does them again" in said.err and "--micro-batch" in said.err
+    assert "1 failed; --retry-failed does them again" in said.err and "micro-batches of 1 row" in said.err
     assert "std" in said.out, "the table of the others is printed"
     monkeypatch.undo()
 

@@ -120,7 +120,7 @@ def _one_grid(
         counts.lost += len(before.keys() - now.keys())
         counts.changed += sum(now[name] != before[name] for name in before.keys() & now.keys())
         before = now
-        if process.returncode == 0:
+        if process.returncode in (0, 1):  # 1: a run was recorded as failed, so its result is another
             return
         counts.restarts += 1
 

@@ -33,7 +33,7 @@ def started(method: L2SP, starts: dict[str, Tensor], decay: float = 0.01) -> tup
     """The method prepared on a model whose parameters are copies of ``starts``; others than ``base.`` are the head."""
     parameters = {name: start.clone().requires_grad_() for name, start in starts.items()}
     model = SimpleNamespace(base_model_prefix="base", named_parameters=parameters.items)
-    backbone: Any = SimpleNamespace(model=model)
+    backbone: Any = SimpleNamespace(model=model, base="base.")
     method.prepare(Start(backbone, 1, 1, lambda: iter(())))
     return parameters, method.groups([Group(name, p, decay, 0) for name, p in parameters.items()])
 

@@ -50,7 +50,7 @@ def prepared(method: Mixout, **modules: nn.Module) -> Any:
     model = nn.ModuleDict(modules).eval()
     model.base_model_prefix, model.config = "base", SimpleNamespace(model_type="made-up")  # type: ignore[assignment]
     model.base_model = model["base"]
-    backbone: Any = SimpleNamespace(model=model, depths=dict)
+    backbone: Any = SimpleNamespace(model=model, base="base.", depths=dict)
     method.prepare(Start(backbone, 1, 1, lambda: iter(())))
     return backbone
 
@@ -113,7 +113,7 @@ def test_the_layers_of_the_released_code(variant: Any) -> None:
     assert [name for name, module in model.named_modules() if isinstance(module, nn.Linear)] == given["linear_modules"]
     depths = dissect(model, {"input_ids": torch.tensor([[1, 2, 3]])}).depths
     method = Mixout(p=given["mixout"], variant=variant)
-    method.prepare(Start(SimpleNamespace(model=model, depths=lambda: depths), 1, 1, lambda: iter(())))  # type: ignore[arg-type]
+    method.prepare(Start(SimpleNamespace(model=model, base="bert.", depths=lambda: depths), 1, 1, lambda: iter(())))  # type: ignore[arg-type]
     mixed = [name for name, module in model.named_modules() if hasattr(module, "parametrizations")]
     rates = {name: module.p for name, module in model.named_modules() if isinstance(module, nn.Dropout)}
     if variant == "released":

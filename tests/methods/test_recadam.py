@@ -31,7 +31,7 @@ def started(method: RecAdam, decay: float) -> tuple[list[Tensor], list[Group]]:
     """Prepared on the recorded pretrained weights, with the recorded initial ones in their place."""
     named = {name: tensor(p).requires_grad_() for name, p in zip(NAMES, GIVEN["pretrained"], strict=True)}
     model = SimpleNamespace(base_model_prefix="base", named_parameters=named.items)
-    backbone: Any = SimpleNamespace(model=model)
+    backbone: Any = SimpleNamespace(model=model, base="base.")
     method.prepare(Start(backbone, 6, 1, lambda: iter(())))
     with torch.no_grad():
         for parameter, initial in zip(named.values(), GIVEN["initial"], strict=True):

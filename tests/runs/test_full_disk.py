@@ -32,7 +32,7 @@ def hidden(folder: Path) -> list[str]:
 #: what is being written when the space ends: flags, the largest file that still fits, what the message names
 MOMENTS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "spec": ((), 300, "cannot write"),
-    "history": ((), 1300, "history.jsonl"),
+    "plan": ((), 1300, ".studies"),
     "checkpoint": (("--checkpoint-every", "5"), 30_000, "checkpoint"),
     "model": (("--save-model", "all"), 30_000, "model"),
 }

@@ -133,6 +133,7 @@ def test_fingerprints_are_pinned(loaded: dict[str, Data]) -> None:
         "news-topic": "2ad6e906a284b21a",
         "news-article": "2c56eb2a445fc1fd",
         "news-match": "7ff29f015f3b87dc",
+        "news-headline": "79a128d7b1011478",
     }
 
 
