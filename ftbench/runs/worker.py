@@ -32,6 +32,7 @@ from ftbench.runs.work import WORK, Bench, Options
 from ftbench.tasks.portable import task_from_json
 from ftbench.tasks.sources import load
 from ftbench.types import Data, Record, RunSpec
+from ftbench.types.run import TUNED
 
 STEP_SECONDS = 0.5
 
@@ -167,8 +168,9 @@ def do_all(path: Path, ids: list[str], should_stop: Callable[[], bool], *, again
 
 
 def label(spec: RunSpec) -> str:
-    """``mrpc r3f seed 0 (1a2b3c4d5e6f)``."""
-    return f"{spec.task} {spec.method} seed {spec.seed} ({spec.id})"
+    """``mrpc r3f seed 0 (1a2b3c4d5e6f)``, or the kind of a run that tunes nothing."""
+    what = spec.method if spec.kind in TUNED else spec.kind
+    return f"{spec.task} {what} seed {spec.seed} ({spec.id})"
 
 
 def main() -> int:
