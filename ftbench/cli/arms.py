@@ -1,10 +1,20 @@
-"""Flags of the commands that train methods over seeds, said once: ``finetune`` and ``summarize``."""
+"""Flags of the commands that train methods over seeds (``finetune``, ``summarize``), said once; what becomes of them.
+
+``given`` is a command's arguments by name: its ``locals()`` where it begins.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ftbench.cli import options as flags
+
+if TYPE_CHECKING:
+    from ftbench.cli.study import Ask
 
 METHOD_HELP = (
     "A method, with fields after a colon: r3f:weight=0.5,eps=1e-3. A + stacks methods into one arm. Repeat for "
@@ -104,3 +114,77 @@ CheckpointEvery = Annotated[
     int, typer.Option(help="Steps between checkpoints; 0: about once a minute.", min=0, rich_help_panel=MACHINE)
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)]
+
+#: fields of ``flags.machine`` that both commands have
+_HOW = (
+    "jobs", "engine", "engine_option", "jobs_per_gpu", "time_limit", "device", "threads", "retries", "deterministic",
+    "force", "retry_failed", "checkpoint_every",
+)  # fmt: skip
+
+
+def axes_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The axes that both commands have. Raises UsageError naming flag and value."""
+    return {
+        "epochs": flags.parse_axis(given["epochs"], float, "--epochs", "a number above 0"),
+        "steps": flags.parse_axis(given["steps"], int, "--steps", "a whole number above 0"),
+        "lr": flags.parse_axis(given["lr"], float, "--lr", "a number such as 5e-5"),
+        "batch_size": flags.parse_axis(given["batch_size"], int, "--batch-size", "a whole number above 0"),
+        "train_size": flags.parse_axis(
+            given["train_size"], flags.train_size, "--train-size", "a number of rows, or all"
+        ),
+    }
+
+
+def recipe_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of RunSpec with one value that both commands have. Raises UsageError for a word that is none."""
+    batching, plain = given["batching"], ("micro_batch", "warmup", "weight_decay", "clip", "evaluations", "limit")
+    return {
+        **{name: given[name] for name in plain},
+        "select_on": flags.select_on(given["select_on"]),
+        "precision": flags.one_of(given["precision"], ("fp32", "bf16", "fp16"), "precision"),
+        "batching": batching and flags.one_of(batching, ("random", "bucket"), "batching"),
+        "passes": flags.one_of(given["passes"], ("separate", "joined"), "passes"),
+    }
+
+
+def ask_of(
+    given: Mapping[str, Any], *, task: str, model: str, axes: Mapping[str, Any], fixed: Mapping[str, Any], **own: Any
+) -> Ask:
+    """What is asked for. task, model: those that are taken where none is named; own: further fields of Ask.
+
+    Raises UsageError for what is wrong with a flag.
+    """
+    if given["save_model"] is not None:
+        flags.one_of(given["save_model"], ("best", "median", "all"), "choice of --save-model")
+    from ftbench.cli.study import Ask
+
+    return Ask(
+        tasks=flags.flatten(given["task"]) or [task],
+        data_dir=given["data_dir"],
+        models=flags.flatten(given["model"]) or [model],
+        revision=given["revision"],
+        remote_code=given["trust_remote_code"],
+        methods=list(given["method"] or []),
+        tune=list(given["tune"] or []),
+        baseline=not given["no_baseline"],
+        references=not given["no_references"],
+        seeds=flags.parse_seeds(given["seeds"], "--seeds"),
+        data_seeds=flags.parse_seeds(given["data_seeds"], "--data-seeds"),
+        axes=flags.drop_none(dict(axes)),
+        fixed=flags.drop_none(dict(fixed)),
+        search=list(given["search"] or []),
+        budget=given["budget"],
+        **own,
+    )
+
+
+def carry_out(ask: Ask, given: Mapping[str, Any], **own: Any) -> None:
+    """Does the study and prints it. own: further fields of Options. Raises typer.Exit where a run failed."""
+    from ftbench.cli.study import run_study
+
+    options = flags.machine(**{name: given[name] for name in _HOW}, **own)
+    shown = {"quiet": given["quiet"], "as_json": given["json"], "track": given["track"]}
+    failed = run_study(ask, given["output_dir"], options, save_model=given["save_model"], **shown)
+    if failed:
+        print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
+        raise typer.Exit(1)

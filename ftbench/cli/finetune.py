@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,14 +39,7 @@ def finetune(
         typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.", rich_help_panel=WHAT),
     ] = None,
     revision: arms.Revision = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            help="Run Python files that come with the model, which can do anything; it is recorded in the runs.",
-            rich_help_panel=WHAT,
-        ),
-    ] = False,
+    trust_remote_code: flags.TrustRemoteCode = False,
     seeds: arms.Seeds = "0-2",
     epochs: arms.Epochs = None,
     steps: arms.Steps = None,
@@ -162,62 +154,24 @@ def finetune(
 
         ftbench finetune --method r3f --search weight=0.1,0.5,1,5 --budget 8
     """
-    axes = flags.drop_none(
-        {
-            "epochs": flags.parse_axis(epochs, float, "--epochs", "a number above 0"),
-            "steps": flags.parse_axis(steps, int, "--steps", "a whole number above 0"),
-            "lr": flags.parse_axis(lr, float, "--lr", "a number such as 5e-5"),
-            "batch_size": flags.parse_axis(batch_size, int, "--batch-size", "a whole number above 0"),
-            "train_size": flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all"),
-            "imbalance": flags.parse_axis(imbalance, float, "--imbalance", "a fraction such as 0.1"),
-            "layers": flags.parse_axis(layers, str, "--layers", ""),
-            "label_noise": flags.parse_axis(label_noise, float, "--label-noise", "a share such as 0.2"),
-        }
-    )
-    fixed: dict[str, Any] = flags.drop_none({
-        "select_on": flags.select_on(select_on), "max_length": max_length, "micro_batch": micro_batch,
-        "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
-        "batching": batching and flags.one_of(batching, ("random", "bucket"), "batching"),
+    given = dict(locals())
+    axes = arms.axes_of(given) | {
+        "imbalance": flags.parse_axis(imbalance, float, "--imbalance", "a fraction such as 0.1"),
+        "layers": flags.parse_axis(layers, str, "--layers", ""),
+        "label_noise": flags.parse_axis(label_noise, float, "--label-noise", "a share such as 0.2"),
+    }
+    fixed = arms.recipe_of(given) | {
+        "max_length": max_length,
         "head": flags.one_of(head, ("fresh", "kept"), "head"),
-        "passes": flags.one_of(passes, ("separate", "joined"), "passes"),
         "frozen_dropout": frozen_dropout or None,
-        "warmup": warmup, "weight_decay": weight_decay, "clip": clip, "evaluations": evaluations, "limit": limit,
-    })  # fmt: skip
-    if save_model is not None:
-        flags.one_of(save_model, ("best", "median", "all"), "choice of --save-model")
-    from ftbench.cli.study import Ask, run_study
-
-    ask = Ask(
-        tasks=flags.flatten(task) or ["news-topic"],
-        own={
-            "text": tuple(flags.flatten(text)),
-            "label": label,
-            "kind": flags.one_of(kind, ("classification", "regression"), "kind"),
-            "encoding": encoding,
-        },
-        data_dir=data_dir,
-        models=flags.flatten(model) or ["minilm"],
-        revision=revision,
-        methods=list(method or []),
-        tune=list(tune or []),
-        baseline=not no_baseline,
-        references=not no_references,
-        seeds=flags.parse_seeds(seeds, "--seeds"),
-        data_seeds=flags.parse_seeds(data_seeds, "--data-seeds"),
-        axes=axes,
-        fixed=fixed,
-        search=list(search or []),
-        budget=budget,
-        remote_code=trust_remote_code,
+    }
+    own = {
+        "text": tuple(flags.flatten(text)),
+        "label": label,
+        "kind": flags.one_of(kind, ("classification", "regression"), "kind"),
+        "encoding": encoding,
+    }
+    ask = arms.ask_of(given, task="news-topic", model="minilm", axes=axes, fixed=fixed, own=own)
+    arms.carry_out(
+        ask, given, prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache")
     )
-    options = flags.machine(
-        jobs=jobs, engine=engine, engine_option=engine_option,
-        jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
-        retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
-        checkpoint_every=checkpoint_every,
-        prefix_cache=flags.one_of(prefix_cache, ("auto", "on", "off"), "choice of --prefix-cache"),
-    )  # fmt: skip
-    failed = run_study(ask, output_dir, options, save_model=save_model, quiet=quiet, as_json=json, track=track)
-    if failed:
-        print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
-        raise typer.Exit(1)

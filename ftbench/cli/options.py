@@ -27,6 +27,14 @@ OutputDir = Annotated[
         rich_help_panel="Runs and output",
     ),
 ]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run Python files that come with the model, which can do anything; it is recorded in the runs.",
+        rich_help_panel="What",
+    ),
+]
 Track = Annotated[
     str | None,
     typer.Option(

@@ -58,6 +58,7 @@ def probe(
         typer.Option("--model", "-m", help="minilm (offline), a local folder, or a hub id.", rich_help_panel=ENCODER),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model.", rich_help_panel=ENCODER)] = None,
+    trust_remote_code: flags.TrustRemoteCode = False,
     method: Annotated[
         list[str] | None,
         typer.Option("--method", help="As in `ftbench finetune`; std runs beside them.", rich_help_panel=ENCODER),
@@ -177,6 +178,7 @@ def probe(
         data_dir=data_dir,
         models=flags.flatten(model) or ["minilm"],
         revision=revision,
+        remote_code=trust_remote_code,
         methods=list(method or []),
         seeds=flags.parse_seeds(seeds, "--seeds"),
         recipe=recipe,

@@ -55,6 +55,7 @@ class ProbeAsk:
     probe_size: int | None
     repeats: int
     reference_text: bool
+    remote_code: bool = False
 
 
 def run_probes(
@@ -71,8 +72,8 @@ def run_probes(
     if figure is not None:
         check_name(figure)
     names = chain_of(ask)
-    models = [locate(name, ask.revision) for name in ask.models]
-    given = [_given(name, models) for name in ask.encoders]
+    models = [locate(name, ask.revision, remote_code=ask.remote_code) for name in ask.models]
+    given = [_given(name, models, remote_code=ask.remote_code) for name in ask.encoders]
     probed = target_names(ask, names)
     everything = list(dict.fromkeys([*names, *probed, *([REFERENCE_TEXT] if ask.reference_text else [])]))
     tasks = [resolve(name) for name in everything]
@@ -178,13 +179,13 @@ def _probe_given(one: Checkpoint | Record, data: Data, model: Checkpoint, probin
     return protocols.probe_given(one.name, one, data, model, probing)
 
 
-def _given(name: str, models: Sequence[Checkpoint]) -> Checkpoint | Record:
+def _given(name: str, models: Sequence[Checkpoint], *, remote_code: bool) -> Checkpoint | Record:
     """A run of a store, or a checkpoint. Raises UsageError for a run of another pretrained model or without weights."""
     if len(models) != 1:
         raise UsageError("--encoder is compared with one --model, the checkpoint that it was tuned from")
     folder = Path(name).expanduser()
     if not (folder / "result.json").is_file():
-        found = locate(name)
+        found = locate(name, remote_code=remote_code)
         if found.width != models[0].width:
             raise UsageError(
                 f"--encoder {name} has width {found.width}, --model {models[0].name} {models[0].width}: probes and "

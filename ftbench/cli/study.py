@@ -282,6 +282,5 @@ def run_study(
             print(note, file=sys.stderr)
         print(f"Runs are in {output_dir}/; `ftbench report {output_dir}` prints this again.", file=sys.stderr)
         for folder in kept_weights(grid.records):
-            use = f"from_pretrained('{folder}/model')" if ask.writes else f"`ftbench predict {folder} FILE`"
-            print(f"Weights kept: {use} uses them.", file=sys.stderr)
+            print(f"Weights kept: `ftbench predict {folder} FILE` uses them.", file=sys.stderr)
     return sum(record.result.status == "failed" for record in grid.records)

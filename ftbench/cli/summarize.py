@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -43,6 +42,7 @@ def summarize(
     tune: arms.Tune = None,
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help=MODEL_HELP, rich_help_panel=WHAT)] = None,
     revision: arms.Revision = None,
+    trust_remote_code: flags.TrustRemoteCode = False,
     seeds: arms.Seeds = "0",
     epochs: arms.Epochs = None,
     steps: arms.Steps = None,
@@ -166,57 +166,21 @@ def summarize(
     """
     if context.invoked_subcommand:
         return
-    axes = flags.drop_none({
-        "epochs": flags.parse_axis(epochs, float, "--epochs", "a number above 0"),
-        "steps": flags.parse_axis(steps, int, "--steps", "a whole number above 0"),
-        "lr": flags.parse_axis(lr, float, "--lr", "a number such as 5e-5"),
-        "batch_size": flags.parse_axis(batch_size, int, "--batch-size", "a whole number above 0"),
-        "train_size": flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all"),
+    given = dict(locals())
+    axes = arms.axes_of(given) | {
         "label_smoothing": flags.parse_axis(label_smoothing, float, "--label-smoothing", "a share such as 0.1"),
         "num_beams": flags.parse_axis(num_beams, int, "--num-beams", "a whole number above 0"),
         "length_penalty": flags.parse_axis(length_penalty, float, "--length-penalty", "a number such as 2"),
-    })  # fmt: skip
-    fixed: dict[str, Any] = flags.drop_none({
-        "select_on": flags.select_on(select_on), "max_length": max_source_length,
-        "max_target_length": max_target_length, "source_prefix": source_prefix, "micro_batch": micro_batch,
+    }
+    fixed = arms.recipe_of(given) | {
+        "max_length": max_source_length, "max_target_length": max_target_length, "source_prefix": source_prefix,
         "smoothed_over": flags.one_of(smoothed_over, ("all", "others"), "choice of --smoothed-over"),
-        "precision": flags.one_of(precision, ("fp32", "bf16", "fp16"), "precision"),
-        "batching": batching and flags.one_of(batching, ("random", "bucket"), "batching"),
-        "passes": flags.one_of(passes, ("separate", "joined"), "passes"),
-        "warmup": warmup, "weight_decay": weight_decay, "clip": clip, "limit": limit,
         "min_new_tokens": min_new_tokens, "max_new_tokens": max_new_tokens,
         "no_repeat_ngram_size": no_repeat_ngram_size, "early_stopping": early_stopping,
-        "evaluations": evaluations, "evaluation_rows": evaluation_rows,
-    })  # fmt: skip
-    if save_model is not None:
-        flags.one_of(save_model, ("best", "median", "all"), "choice of --save-model")
-    from ftbench.cli.study import Ask, run_study
-
-    ask = Ask(
-        tasks=flags.flatten(task) or ["news-headline"],
-        own={"text": (text,) if text else (), "label": summary, "kind": "summarization", "encoding": encoding},
-        data_dir=data_dir,
-        models=flags.flatten(model) or ["bert2bert:minilm"],
-        revision=revision,
-        methods=list(method or []),
-        tune=list(tune or []),
-        baseline=not no_baseline,
-        references=not no_references,
-        seeds=flags.parse_seeds(seeds, "--seeds"),
-        data_seeds=flags.parse_seeds(data_seeds, "--data-seeds"),
-        axes=axes,
-        fixed=fixed,
-        search=list(search or []),
-        budget=budget,
-        writes=True,
+        "evaluation_rows": evaluation_rows,
+    }  # fmt: skip
+    own = {"text": (text,) if text else (), "label": summary, "kind": "summarization", "encoding": encoding}
+    ask = arms.ask_of(
+        given, task="news-headline", model="bert2bert:minilm", axes=axes, fixed=fixed, own=own, writes=True
     )
-    options = flags.machine(
-        jobs=jobs, engine=engine, engine_option=engine_option, jobs_per_gpu=jobs_per_gpu,
-        time_limit=time_limit, device=device, threads=threads,
-        retries=retries, deterministic=deterministic, force=force, retry_failed=retry_failed,
-        checkpoint_every=checkpoint_every,
-    )  # fmt: skip
-    failed = run_study(ask, output_dir, options, save_model=save_model, quiet=quiet, as_json=json, track=track)
-    if failed:
-        print(f"{failed} failed; --retry-failed does them again", file=sys.stderr)
-        raise typer.Exit(1)
+    arms.carry_out(ask, given)

@@ -34,6 +34,7 @@ def variability(
     revision: Annotated[
         str | None, typer.Option(help="Revision of a hub model: branch, tag or commit.", rich_help_panel=WHAT)
     ] = None,
+    trust_remote_code: flags.TrustRemoteCode = False,
     limit: Annotated[
         str | None,
         typer.Option(
@@ -207,6 +208,7 @@ def variability(
         data_dir=data_dir,
         models=flags.flatten(model) or ["minilm"],
         revision=revision,
+        remote_code=trust_remote_code,
         methods=[],
         baseline=True,
         references=study,

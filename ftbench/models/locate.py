@@ -91,6 +91,8 @@ def locate(name: str, revision: str | None = None, *, remote_code: bool = False)
     weights only), and FtbenchError when the hub cannot be reached or a packaged file was changed.
     """
     if name.startswith(WARM):
+        if remote_code:
+            raise UsageError(f"{name} is made by code of transformers alone: leave out --trust-remote-code")
         return _warm(locate(name.removeprefix(WARM), revision))
     if revision and (name in MODELS or Path(name).exists()):
         raise UsageError(f"--revision is for models of the hub: '{name}' is on this machine")

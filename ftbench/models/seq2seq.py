@@ -193,7 +193,7 @@ def _read(checkpoint: Checkpoint) -> Any:
         dtype=torch.float32,
         use_safetensors=True,
         local_files_only=True,
-        trust_remote_code=False,
+        trust_remote_code=checkpoint.remote_code,
     )
     if getattr(model.config, SHARED, False):
         share_words(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -50,6 +51,7 @@ def first_position(model: nn.Module) -> int | None:
     return None
 
 
+@functools.lru_cache(maxsize=8)
 def _positions(checkpoint: Checkpoint) -> int:
     """Tokens that the model has positions for: not every tokenizer names the limit. ``NO_LIMIT`` stands for none."""
     from transformers import AutoConfig, AutoModelForSequenceClassification

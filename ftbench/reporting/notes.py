@@ -209,7 +209,7 @@ def _is_halved(record: Record) -> bool:
 
 
 def _software_notes(records: list[Record]) -> list[str]:
-    """Runs that were done under several versions of what can move a number."""
+    """Runs that were done under several versions of what can move a number, one beside the other or one by several."""
     found: dict[str, Counter[str]] = {}
     for record in records:
         try:
@@ -223,4 +223,7 @@ def _software_notes(records: list[Record]) -> list[str]:
         f"{name} {', '.join(f'{version} ({number})' for version, number in sorted(counts.items()))}"
         for name, counts in sorted(several.items())
     )
-    return [f"Runs were done under several versions: {named}. Their numbers may differ for that."] if several else []
+    notes = [f"Runs were done under several versions: {named}. Their numbers may differ for that."] if several else []
+    mixed = Counter(" then ".join(software) for r in records if (software := r.result.facts.get("software")))
+    shown = "; ".join(f"{number} under {which}" for which, number in mixed.items())
+    return notes + ([f"Runs went on under other versions than they began with: {shown}."] if mixed else [])

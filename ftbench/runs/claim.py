@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from ftbench.errors import StoreError, explain
+from ftbench.runs.files import writing_in
 
 NAME = "claim.json"
 BEAT_SECONDS = 10.0
@@ -53,14 +53,13 @@ class Claim:
 def take(folder: Path) -> Claim | None:
     """Claims the run in ``folder``; None while a living process has it. Raises StoreError when it cannot write."""
     path = folder / NAME
-    for _ in range(3):
-        try:
-            return Claim(path, _create(path))
-        except FileExistsError:
-            if not _bury(path):
-                return None
-        except OSError as error:
-            raise StoreError(f"cannot write in {folder}: {explain(error)}") from error
+    with writing_in(folder):
+        for _ in range(3):
+            try:
+                return Claim(path, _create(path))
+            except FileExistsError:
+                if not _bury(path):
+                    return None
     return None
 
 

@@ -49,6 +49,7 @@ def environment(device: str) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "processes": team.size(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "command": command(),
     }
 
@@ -65,4 +66,4 @@ def done_under_others(records: Iterable[Record]) -> str:
             continue
         if other:
             found[", ".join(other)] += 1
-    return "; ".join(f"{number} runs under {which}" for which, number in found.most_common())
+    return "; ".join(f"{number} run{'s' * (number > 1)} under {which}" for which, number in found.most_common())

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ftbench.errors import StoreError, explain
+
+
+@contextlib.contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Within: the system's refusal to make ``folder`` or to write in it is a StoreError that names it."""
+    try:
+        yield
+    except OSError as error:
+        what = "write in" if folder.is_dir() else "make the output folder"
+        raise StoreError(f"cannot {what} {folder}: {explain(error)}") from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ftbench.errors import Interrupted, StoreError, explain
+from ftbench.errors import Interrupted
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import engines
 from ftbench.runs.attend import LOST, Attendant
 from ftbench.runs.claim import holder
 from ftbench.runs.environment import command
+from ftbench.runs.files import writing_in
 from ftbench.runs.manifest import Manifest, path_for, tasks_of
 from ftbench.runs.progress import StudyProgress
 from ftbench.runs.rows import save_rows
@@ -133,10 +134,8 @@ class Grid:
         self._planned |= {spec.id: spec for spec in specs}
         if self._plan is None:
             self._plan = path_for(self.store.root, specs)
-            try:
+            with writing_in(self.store.root):
                 Manifest.cancel_file(self._plan).unlink(missing_ok=True)
-            except OSError as error:
-                raise StoreError(f"cannot write in {self.store.root}: {explain(error)}") from error
         plan = Manifest(
             path=self._plan,
             runs=list(self._planned.values()),

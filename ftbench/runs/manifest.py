@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftbench.errors import StoreError, UsageError, explain
+from ftbench.errors import StoreError, UsageError
 from ftbench.models.locate import Checkpoint
-from ftbench.runs.files import to_json, write_atomic
+from ftbench.runs.files import to_json, write_atomic, writing_in
 from ftbench.runs.store import Store
 from ftbench.tasks.portable import task_to_json
 from ftbench.types import Data, RunSpec
@@ -76,12 +76,10 @@ class Manifest:
             "parents": {name: str(folder.absolute()) for name, folder in self.parents.items()},
             "runs": [{"id": spec.id, "folder": _relative(store, spec), "spec": _short(spec)} for spec in self.runs],
         }, indent=None)  # fmt: skip
-        try:
+        with writing_in(self.root):
             if self.path.is_file() and self.path.read_bytes() == packed:
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot write in {self.root}: {explain(error)}") from error
         write_atomic(self.path, packed)
 
     @classmethod

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ftbench.runs.store import read
 from ftbench.tasks import TASKS
 from ftbench.tasks.columns import check_texts, text_cells
 from ftbench.tasks.downloads import to_task_columns
-from ftbench.tasks.files import read_table
+from ftbench.tasks.files import read_lines, read_table
 from ftbench.types import RunSpec, Task
 from ftbench.types.task import Layout
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ftbench.training.predict import Predicted
 
 DEFAULT_LENGTH = 128
+#: a file that has a text a line
+LINES = ".txt"
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,33 @@ class Trained:
     def precision(self) -> str:
         return self.spec.precision if self.spec else "fp32"
 
+    @property
+    def writes(self) -> bool:
+        """Whether it writes summaries."""
+        return self.spec is not None and self.spec.kind == "summarize"
 
-def find_trained(name: str, revision: str | None = None, task: Task | None = None) -> Trained:
+
+def find_trained(
+    name: str, revision: str | None = None, task: Task | None = None, *, remote_code: bool = False
+) -> Trained:
     """The model of a run's folder, of the only run with weights below a folder, of a model folder or of the hub.
 
-    Raises UsageError for a run that kept no weights (with the command that keeps them) and for a folder with
-    several such runs.
+    Raises UsageError for a run that kept no weights (with the command that keeps them), for a folder with several such
+    runs, and for a task of summaries without a run that says how they are written.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir() or (folder / "config.json").exists():
         parent = folder.parent
         if folder.name == "model" and (parent / "result.json").exists():
-            return _of_run(parent, revision)
-        return Trained(locate(name, revision), task, task.inputs if task else ())
+            return _of_run(parent, revision, remote_code=remote_code)
+        if task is not None and task.kind == "summarization":
+            raise UsageError(f"--task {task.name}: summaries are written by a run of `ftbench summarize`, as it did")
+        return Trained(locate(name, revision, remote_code=remote_code), task, task.inputs if task else ())
     if (folder / "result.json").exists():
-        return _of_run(folder, revision)
+        return _of_run(folder, revision, remote_code=remote_code)
     kept = sorted(path.parents[1] for path in folder.rglob("model/config.json"))
     if len(kept) == 1:
-        return _of_run(kept[0], revision)
+        return _of_run(kept[0], revision, remote_code=remote_code)
     if not kept:
         raise UsageError(
             f"no run with weights in '{name}': fine-tune with --save-model best, or give a model's folder or hub id"
@@ -81,21 +92,17 @@ def _headline(folder: Path) -> str:
         return ""
 
 
-def _of_run(folder: Path, revision: str | None = None) -> Trained:
+def _of_run(folder: Path, revision: str | None, *, remote_code: bool) -> Trained:
     try:
         spec = read(folder).result.spec
     except ValueError as error:
         raise UsageError(f"run '{folder}' cannot be read: {error}") from error
-    if spec.kind == "summarize":
-        raise UsageError(
-            f"run '{folder}' writes summaries, and predict gives labels. Its weights, kept with --save-model, load in "
-            f"transformers: AutoModelForSeq2SeqLM.from_pretrained('{folder}/model')"
-        )
     if not (folder / "model").is_dir():
         raise UsageError(f"run '{folder}' kept no weights. This trains it again and keeps them: {_command(folder)}")
     columns = tuple(spec.source.get("text", ()))
     task = TASKS.get(spec.task)
-    return Trained(locate(str(folder / "model"), revision), task, columns or (task.inputs if task else ()), spec)
+    found = locate(str(folder / "model"), revision, remote_code=remote_code)
+    return Trained(found, task, columns or (task.inputs if task else ()), spec)
 
 
 def _command(folder: Path) -> str:
@@ -113,16 +120,22 @@ def read_new(
     """The table to predict for, and its texts, one tuple for each input column.
 
     columns: the text columns, where they are not those that the model was trained on. The official files of
-    a declared task may keep their own column names.
+    a declared task may keep their own column names. A file of ``LINES`` has a text a line.
     Raises UsageError for a file that cannot be read, is empty or lacks a text column.
     """
     layout = trained.task.layout if trained.task else None
     header = layout.header if layout and path.name in layout.files.values() else ()
-    table = read_table(path, header).rename(columns=str)
     wanted = tuple(columns) or trained.columns
+    if path.suffix.lower() == LINES:
+        wanted = wanted or ("text",)
+        table = _table_of_lines(path, wanted)
+    else:
+        table = read_table(path, header).rename(columns=str)
     if not wanted:
         listed = ", ".join(table.columns)
         raise UsageError(f"which column of '{path}' holds the text? Say it with --text COLUMN. Columns: {listed}")
+    if trained.writes and len(wanted) > 1:
+        raise UsageError(f"--text {','.join(wanted)}: summaries are written of one column")
     official = layout if not columns else None
     check_texts(wanted, list(table.columns), f"'{path}'", theirs=official.columns if official else None)
     named = to_task_columns(table, official) if official else table
@@ -134,18 +147,37 @@ def read_new(
     return table, tuple(text_cells(named[column], column, f"'{path}'") for column in wanted)
 
 
+def _table_of_lines(path: Path, columns: Sequence[str]) -> DataFrame:
+    """A text a line, in the column that the model reads. Raises UsageError for a model of pairs."""
+    import pandas
+
+    if len(columns) > 1:
+        raise UsageError(f"'{path}' has a text a line, and the model reads {' and '.join(columns)}: give a table")
+    return pandas.DataFrame({columns[0]: read_lines(path)}, dtype=object)
+
+
 def predict(
-    trained: Trained, texts: tuple[tuple[str, ...], ...], *, max_length: int | None = None, device: str = "auto"
+    trained: Trained,
+    texts: tuple[tuple[str, ...], ...],
+    *,
+    max_length: int | None = None,
+    device: str = "auto",
+    attend: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predicted:
-    """Predictions for the texts, cut and computed as in training unless told. Raises UsageError."""
-    from ftbench.training.predict import predict_texts
+    """Predictions for the texts, cut and computed as in training unless told; summaries written with the settings of
+    the run. attend: told how many summaries are written of how many. Raises UsageError."""
+    from ftbench.training.predict import predict_texts, summarize_texts
 
     length = max_length or trained.max_length
+    if trained.spec is not None and trained.writes:
+        spec = replace(trained.spec, max_length=length)
+        return summarize_texts(trained.checkpoint, texts, spec, device=device, attend=attend)
     return predict_texts(trained.checkpoint, texts, max_length=length, precision=trained.precision, device=device)
 
 
 def with_predictions(table: DataFrame, predicted: Predicted, labels: Sequence[str]) -> DataFrame:
-    """The table with ``prediction``, and ``probability_<label>`` for each class, as its last columns."""
+    """The table with ``prediction``, a summary where those are written, and ``probability_<label>`` for each class, as
+    its last columns."""
     out = table.copy()
     if predicted.probabilities is None:
         out["prediction"] = predicted.values
@@ -161,7 +193,7 @@ def task_labels(names: Sequence[str], task: Task | None) -> list[str]:
 
     Raises UsageError where they are not the same names.
     """
-    if task is None or (not task.labels and task.kind == "classification"):
+    if task is None or task.kind == "summarization" or (not task.labels and task.kind == "classification"):
         return list(names)
     if task.kind == "regression":
         if names:

@@ -12,7 +12,7 @@ from ftbench.analysis.summaries import Options, Scores, score_summaries
 from ftbench.errors import UsageError
 from ftbench.lookup import nearest
 from ftbench.tasks.encode_summaries import summary_cells
-from ftbench.tasks.files import READERS, read_table
+from ftbench.tasks.files import READERS, read_lines, read_table
 
 #: columns that are taken when none is named, the first that is there
 PREDICTION = ("prediction", "summary", "predicted_summary", "generated", "output")
@@ -103,7 +103,7 @@ def read_texts(file: str, column: str, usual: Sequence[str], flag: str, line_bre
     else:
         if column:
             raise UsageError(f"{flag} {column}: '{file}' is no table ({', '.join(TABLES)}) and has a text a line")
-        found = [(line,) if line.strip() else () for line in _lines(path)]
+        found = [(line,) if line.strip() else () for line in read_lines(path)]
     if not found:
         raise UsageError(f"'{file}' has no rows")
     if line_break:
@@ -130,19 +130,6 @@ def _systems(asked: Asked) -> dict[str, list[str]]:
 
 def _named(column: str, usual: Sequence[str]) -> str:
     return f"'{column}'" if column else "of a usual name (" + ", ".join(usual) + ")"
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"no file '{path}'.{nearest(path.name, names)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"'{path}' is not UTF-8 ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise UsageError(f"cannot read '{path}': {error.strerror}") from error
-    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _require_as_many(

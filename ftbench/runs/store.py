@@ -30,7 +30,7 @@ from typing import Any, get_args
 
 from ftbench.errors import StoreError, UsageError, explain
 from ftbench.runs.claim import Claim, take
-from ftbench.runs.files import slug, to_json, to_jsonl, write_atomic
+from ftbench.runs.files import slug, to_json, to_jsonl, write_atomic, writing_in
 from ftbench.types import Cost, Record, Result, RunSpec, Search
 from ftbench.types.run import CHECKPOINT, Status
 
@@ -99,10 +99,8 @@ class Store:
     def claim(self, spec: RunSpec) -> Claim | None:
         """Makes the run's folder and claims it; None while another process has it. Raises StoreError."""
         folder = self.folder(spec)
-        try:
+        with writing_in(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot make the output folder {folder}: {explain(error)}") from error
         claim = take(folder)
         if claim:
             _sweep(folder)

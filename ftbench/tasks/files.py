@@ -59,9 +59,7 @@ def read_table(path: Path, header: tuple[str, ...] = (), encoding: str = "") -> 
     header: the columns of a TSV that has no header line.
     """
     reader = READERS.get(path.suffix.lower())
-    if not path.exists():
-        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"no file '{path}'.{nearest(path.name, names)}")
+    _require_file(path)
     if reader is None:
         hint = ". Save the sheet as CSV" if path.suffix.lower() in SHEETS else ""
         raise UsageError(f"'{path}' is of no known kind: expected a file named {', '.join(READERS)}{hint}")
@@ -82,6 +80,25 @@ def read_table(path: Path, header: tuple[str, ...] = (), encoding: str = "") -> 
     if twice:
         raise UsageError(f"'{path}' has several columns called '{twice[0]}': rename them")
     return table
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file of plain text, UTF-8. Raises UsageError where it cannot be read."""
+    _require_file(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"'{path}' is not UTF-8 ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror}") from error
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _require_file(path: Path) -> None:
+    """Raises UsageError with the nearest name where there is no such file."""
+    if not path.exists():
+        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UsageError(f"no file '{path}'.{nearest(path.name, names)}")
 
 
 def only_table(folder: Path, stems: tuple[str, ...]) -> Path | None:

@@ -8,6 +8,7 @@ a function of (seed, step, micro-batch), and the schedule is a function of the s
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,12 +25,20 @@ from ftbench.errors import StoreError, explain
 from ftbench.methods.method import Method
 from ftbench.types.run import CHECKPOINT
 
+log = logging.getLogger(__name__)
+
+
+def software() -> str:
+    """What computes a run's numbers here."""
+    return f"torch {torch.__version__}, transformers {transformers.__version__}"
+
 
 @dataclass
 class State:
     """Where a run is: optimizer steps done, and all that is not a tensor.
 
     micro_batch: rows in memory at once, where those that the spec asks for were too many
+    software:    what computed the steps; several where the run went on under other versions
     """
 
     step: int = 0
@@ -39,6 +49,12 @@ class State:
     cost: dict[str, Any] = field(default_factory=dict)
     stopped: bool = False
     micro_batch: int | None = None
+    software: list[str] = field(default_factory=lambda: [software()])
+
+    def facts(self) -> dict[str, Any]:
+        """What a result has to say of how it came about, where that was not as asked."""
+        mixed = {"software": self.software} if len(self.software) > 1 else {}
+        return mixed | ({"micro_batch_used": self.micro_batch} if self.micro_batch else {})
 
 
 def save(
@@ -81,6 +97,9 @@ def load(
     optimizer.load_state_dict(packed)
     for index, values in _by_index(tensors, "method.").items():
         methods[index].load_state_dict(values)
+    if (now := software()) != state.software[-1]:
+        log.warning("a run goes on under %s that began under %s, which its result says", now, state.software[0])
+        state.software.append(now)
     return state
 
 

@@ -229,7 +229,7 @@ def _facts(training: Training, data: Data, tokens: dict[str, Tokens]) -> dict[st
         "truncated": {name: split.truncated for name, split in tokens.items()},
         "steps_per_epoch": training.per_epoch,
         "majority_score": score(constant, validation.labels, [headline])[headline],
-        **({"micro_batch_used": training.state.micro_batch} if training.state.micro_batch else {}),
+        **training.state.facts(),
     }
 
 

@@ -177,5 +177,5 @@ def _facts(training: Training, data: Data, tokens: Mapping[str, Tokens]) -> dict
         "truncated": {name: split.truncated for name, split in tokens.items()},
         "truncated_summaries": targets.truncated if targets else 0,
         "steps_per_epoch": training.per_epoch,
-        **({"micro_batch_used": training.state.micro_batch} if training.state.micro_batch else {}),
+        **training.state.facts(),
     }

@@ -163,7 +163,8 @@ def test_model_folders_that_are_none(finetune: Ftbench, tiny_model: Path, tmp_pa
 
 def test_an_output_folder_that_cannot_be(finetune: Ftbench, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(finetune("-o", tmp_path / "file" / "runs"), "cannot write in", "Not a directory", code=1)
+    for folder in (tmp_path / "file", tmp_path / "file" / "runs"):
+        refused(finetune("-o", folder), f"cannot make the output folder {folder}", "Not a directory", code=1)
     assert (tmp_path / "file").read_text() == ""
 
 

@@ -114,6 +114,17 @@ def test_another_column_and_a_shorter_length(run_of: Callable[[str], tuple[Path,
     refused(predict(run, table, "--max-length", 3), "--max-length")
 
 
+def test_a_text_a_line(run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench) -> None:
+    run, table = run_of("classes")
+    texts = pandas.read_csv(table)["text"]
+    Path("new.txt").write_text("".join(f"{text}\n" for text in texts))
+    found = pandas.read_csv(io.StringIO(predict(run, "new.txt").out))
+    assert found.equals(pandas.read_csv(io.StringIO(predict(run, table).out)).drop(columns="label"))
+    assert predict(run, "new.txt", "-o", "labels.txt").code == 0
+    assert Path("labels.txt").read_text().splitlines() == found["prediction"].tolist()
+    refused(predict(run_of("pairs")[0], "new.txt"), "'new.txt' has a text a line", "text and other")
+
+
 def test_one_text_for_a_model_of_pairs(run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench) -> None:
     run, table = run_of("pairs")
     swapped = predict(run, table, "--text", "other,text")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas
 import pytest
 
 from tests.cli.conftest import Ftbench, Said, refused
@@ -41,7 +43,7 @@ def test_a_study_with_floors_and_examples(summarize: Ftbench, ftbench: Ftbench) 
     said = summarize("--method", "r3f", "--label-smoothing", "0.2", "--save-model", "all", "--seeds", "0,1")
     assert said.code == 0, said.err
     assert "lead" in said.out and "What was written" in said.out and "reference" in said.out
-    assert "from_pretrained" in said.err and "Each run's scores" in said.out
+    assert "`ftbench predict runs/" in said.err and "Each run's scores" in said.out
     shown = summarize("--method", "r3f", "--label-smoothing", "0.2", "--seeds", "0,1", "--json")
     runs = shown.runs()
     assert [(run["kind"], run["method"], run["seed"]) for run in runs[1:]] == [
@@ -53,9 +55,41 @@ def test_a_study_with_floors_and_examples(summarize: Ftbench, ftbench: Ftbench) 
     spec = json.loads(Path(runs[1]["folder"], "spec.json").read_text())
     assert spec["label_smoothing"] == 0.2 and spec["num_beams"] == 1 and spec["max_new_tokens"] == 4
     assert (Path(runs[1]["folder"]) / "summaries" / "validation.jsonl").exists()
-    refused(ftbench("predict", runs[1]["folder"], "new.csv"), "writes summaries", "AutoModelForSeq2SeqLM")
     again = ftbench("report", "runs")
     assert again.code == 0 and "r3f" in again.out, again.err
+
+
+def test_a_kept_run_writes_summaries_of_new_documents(summarize: Ftbench, ftbench: Ftbench, table: Path) -> None:
+    """Of the validation rows those that the run wrote; from a table or lines, into a table, JSON lines or lines."""
+    settings = ("--num-beams", 2, "--length-penalty", 2, "--source-prefix", "new ", "--max-source-length", 16)
+    said = summarize(*settings, "--no-references", "--save-model", "all", "--json")
+    (run,) = said.runs()
+    written = pandas.read_parquet(Path(run["folder"]) / "predictions.parquet")["prediction"].tolist()
+    assert len(set(written)) > 1, "or nothing is shown here"
+
+    def predict(*arguments: object) -> Said:
+        return ftbench("predict", run["folder"], *arguments, "--device", "cpu")
+
+    plain = predict(table / "validation.csv")
+    assert plain.code == 0, plain.err
+    found = pandas.read_csv(io.StringIO(plain.out), keep_default_na=False)
+    assert list(found.columns) == ["article", "title", "prediction"] and found["prediction"].tolist() == written
+    Path("new.txt").write_text("".join(f"{text}\n" for text in found["article"]))
+    lines = predict("new.txt", "--json")
+    assert [json.loads(line) for line in lines.out.splitlines()] == [
+        {"article": text, "prediction": summary} for text, summary in zip(found["article"], written, strict=True)
+    ]
+    found.rename(columns={"article": "body"}).drop(columns="prediction").to_json(
+        "new.jsonl", orient="records", lines=True
+    )
+    refused(predict("new.jsonl"), "'new.jsonl' has no text column 'article'", "Columns: body, title")
+    assert predict("new.jsonl", "--text", "body", "-o", "written.txt").code == 0
+    assert Path("written.txt").read_text() == "".join(f"{summary}\n" for summary in written)
+    cut = predict("new.txt", "--max-length", 6)
+    assert cut.code == 0 and "8 of 8 rows were cut" in cut.err
+    refused(predict("new.jsonl", "--text", "body,title"), "summaries are written of one column")
+    refused(predict("new.txt", "--glue"), "--glue is for labels")
+    refused(ftbench("predict", "nowhere", "new.txt", "--task", "samsum"), "--task samsum", "`ftbench summarize`")
 
 
 def test_perturbations_and_axes(summarize: Ftbench) -> None:
@@ -84,6 +118,8 @@ def test_a_model_without_a_decoder(summarize: Ftbench, tiny_model: Path) -> None
 def test_each_task_has_its_command(ftbench: Ftbench) -> None:
     refused(ftbench("finetune", "--task", "news-headline"), "use `ftbench summarize --task news-headline`")
     refused(ftbench("summarize", "--task", "news-topic"), "use `ftbench finetune --task news-topic`")
+    refused(ftbench("finetune", "--task", "samsum"), "samsum", "use `ftbench summarize --task samsum`")
+    refused(ftbench("summarize", "--task", "sst2"), "sst2", "use `ftbench finetune --task sst2`")
     refused(ftbench("finetune", "--method", "r3f:where=decoder"), "r3f:where=decoder: there is no decoder")
 
 

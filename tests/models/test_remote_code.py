@@ -11,55 +11,77 @@ from pathlib import Path
 import pytest
 
 from ftbench.cli.app import main
+from ftbench.errors import UsageError
 from ftbench.models.locate import fingerprint, locate
 
+#: by family: what its classes are called, and the head that a command loads
+FAMILIES = {"bert": ("Bert", "ForSequenceClassification"), "bart": ("Bart", "ForConditionalGeneration")}
+AUTO = {"bert": "AutoModelForSequenceClassification", "bart": "AutoModelForSeq2SeqLM"}
 CODE = """
 from pathlib import Path
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import {name}Config, {name}{head}, {name}Model
 
 Path("{mark}").write_text("it was run")
 
 
-class OwnConfig(BertConfig):
+class OwnConfig({name}Config):
     model_type = "own"
 
 
-class OwnModel(BertModel):
+class OwnModel({name}Model):
     config_class = OwnConfig
 
 
-class OwnClassifier(BertForSequenceClassification):
+class OwnHead({name}{head}):
     config_class = OwnConfig
 """
 
 
 @pytest.fixture
-def with_code(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A model folder with code of its own, and the file that the code leaves when it is run."""
+def with_code(
+    tiny_family: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Path, Path]]:
+    """``with_code("bart")``: a model folder with code of its own, and the file that the code leaves when it is run."""
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    folder, mark = tmp_path / "own-model", tmp_path / "mark"
-    shutil.copytree(tiny_model, folder)
-    (folder / "own_code.py").write_text(CODE.format(mark=mark))
-    config = json.loads((folder / "config.json").read_text())
-    classes = {"AutoConfig": "OwnConfig", "AutoModel": "OwnModel"}
-    classes["AutoModelForSequenceClassification"] = "OwnClassifier"
-    config |= {"model_type": "own", "auto_map": {auto: f"own_code.{own}" for auto, own in classes.items()}}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder, mark
+
+    def make(family: str = "bert") -> tuple[Path, Path]:
+        folder, mark = tmp_path / "own-model", tmp_path / "mark"
+        shutil.copytree(tiny_family(family), folder)
+        name, head = FAMILIES[family]
+        (folder / "own_code.py").write_text(CODE.format(mark=mark, name=name, head=head))
+        config = json.loads((folder / "config.json").read_text())
+        classes = {"AutoConfig": "OwnConfig", "AutoModel": "OwnModel", AUTO[family]: "OwnHead"}
+        config |= {"model_type": "own", "auto_map": {auto: f"own_code.{own}" for auto, own in classes.items()}}
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder, mark
+
+    return make
 
 
+#: short of the task and the model
+COMMANDS: dict[str, list[str]] = {
+    "finetune": ["--steps", "2", "--seeds", "0", "--no-references", "--max-length", "32"],
+    "summarize": ["--steps", "2", "--num-beams", "1", "--max-new-tokens", "2", "--no-references", "--summary", "label"],
+    "probe": ["--steps", "2", "--seeds", "0", "--repeats", "1", "--no-reference-text", "--max-length", "32"],
+    "variability": ["--permutations", "19", "--bootstrap", "20", "--no-probe", "--max-length", "32"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_only_by_a_flag_that_is_recorded(
-    with_code: tuple[Path, Path],
+    command: str,
+    with_code: Callable[..., tuple[Path, Path]],
     tiny_folder: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, mark = with_code
-    asked = [
-        "ftbench", "finetune", "-t", str(tiny_folder()), "-m", str(folder), "--steps", "2", "--seeds", "0", "--device",
-        "cpu", "--threads", "1", "--max-length", "32", "--no-references", "--quiet", "-o", str(tmp_path / "runs"),
-    ]  # fmt: skip
+    folder, mark = with_code("bart" if command == "summarize" else "bert")
+    rows = str(tiny_folder())
+    task = ["--source", rows, "--targets", rows] if command == "probe" else ["-t", rows]
+    asked = ["ftbench", command, *task, "-m", str(folder), *COMMANDS[command]]
+    asked += ["--device", "cpu", "--threads", "1", "--quiet", "-o", str(tmp_path / "runs")]
+    asked += ["--text", "text"] if command == "summarize" else []
     monkeypatch.setattr(sys, "argv", asked)
     with pytest.raises(SystemExit) as ended:
         main()
@@ -69,16 +91,23 @@ def test_only_by_a_flag_that_is_recorded(
     monkeypatch.setattr(sys, "argv", [*asked, "--trust-remote-code"])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 0
+    assert ended.value.code == 0, capsys.readouterr().err
     assert mark.exists()
-    (result,) = (tmp_path / "runs").rglob("result.json")
-    stored = json.loads(result.read_text())
-    assert stored["status"] == "ok" and stored["spec"]["remote_code"] is True
-    assert "--trust-remote-code" in json.loads((result.parent / "environment.json").read_text())["command"]
+    results = list((tmp_path / "runs").rglob("result.json"))
+    assert results
+    for path in results:
+        stored = json.loads(path.read_text())
+        assert stored["status"] == "ok" and stored["spec"]["remote_code"] is True
+        assert "--trust-remote-code" in json.loads((path.parent / "environment.json").read_text())["command"]
 
 
-def test_code_that_may_be_run_is_part_of_the_fingerprint(with_code: tuple[Path, Path]) -> None:
-    folder, _ = with_code
+def test_what_transformers_alone_makes_runs_no_code(tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match=r"bert2bert:.* leave out --trust-remote-code"):
+        locate(f"bert2bert:{tiny_model}", remote_code=True)
+
+
+def test_code_that_may_be_run_is_part_of_the_fingerprint(with_code: Callable[..., tuple[Path, Path]]) -> None:
+    folder, _ = with_code()
     trusted, plain = locate(str(folder), remote_code=True), locate(str(folder))
     assert trusted.remote_code and not plain.remote_code and trusted.fingerprint != plain.fingerprint
     (folder / "own_code.py").write_text("other code")

@@ -172,7 +172,7 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot write in .*file: Not a directory"):
+    with pytest.raises(StoreError, match=r"cannot make the output folder .*file: Not a directory"):
         take(tmp_path / "file")
 
 

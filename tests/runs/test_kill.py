@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-STEPS = 100
+STEPS = 60
 RUN = ("--method", "r3f", "--no-references", "--seeds", "0", "--steps", STEPS, "--checkpoint-every", "5")
 
 
