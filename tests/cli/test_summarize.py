@@ -62,6 +62,7 @@ def test_a_study_with_floors_and_examples(summarize: Ftbench, ftbench: Ftbench) 
 def test_a_kept_run_writes_summaries_of_new_documents(summarize: Ftbench, ftbench: Ftbench, table: Path) -> None:
     """Of the validation rows those that the run wrote; from a table or lines, into a table, JSON lines or lines."""
     settings = ("--num-beams", 2, "--length-penalty", 2, "--source-prefix", "new ", "--max-source-length", 16)
+    settings += ("--min-new-tokens", 3, "--lr", "1e-2", "--steps", 12)
     said = summarize(*settings, "--no-references", "--save-model", "all", "--json")
     (run,) = said.runs()
     written = pandas.read_parquet(Path(run["folder"]) / "predictions.parquet")["prediction"].tolist()
@@ -85,7 +86,7 @@ def test_a_kept_run_writes_summaries_of_new_documents(summarize: Ftbench, ftbenc
     refused(predict("new.jsonl"), "'new.jsonl' has no text column 'article'", "Columns: body, title")
     assert predict("new.jsonl", "--text", "body", "-o", "written.txt").code == 0
     assert Path("written.txt").read_text() == "".join(f"{summary}\n" for summary in written)
-    cut = predict("new.txt", "--max-length", 6)
+    cut = predict("new.txt", "--max-length", 4)
     assert cut.code == 0 and "8 of 8 rows were cut" in cut.err
     refused(predict("new.jsonl", "--text", "body,title"), "summaries are written of one column")
     refused(predict("new.txt", "--glue"), "--glue is for labels")

@@ -61,10 +61,13 @@ def with_code(
 #: short of the task and the model
 COMMANDS: dict[str, list[str]] = {
     "finetune": ["--steps", "2", "--seeds", "0", "--no-references", "--max-length", "32"],
-    "summarize": ["--steps", "2", "--num-beams", "1", "--max-new-tokens", "2", "--no-references", "--summary", "label"],
+    "summarize": [
+        "--steps", "2", "--num-beams", "1", "--max-target-length", "4", "--max-new-tokens", "2", "--no-references",
+        "--text", "text", "--summary", "label",
+    ],
     "probe": ["--steps", "2", "--seeds", "0", "--repeats", "1", "--no-reference-text", "--max-length", "32"],
     "variability": ["--permutations", "19", "--bootstrap", "20", "--no-probe", "--max-length", "32"],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -81,7 +84,6 @@ def test_only_by_a_flag_that_is_recorded(
     task = ["--source", rows, "--targets", rows] if command == "probe" else ["-t", rows]
     asked = ["ftbench", command, *task, "-m", str(folder), *COMMANDS[command]]
     asked += ["--device", "cpu", "--threads", "1", "--quiet", "-o", str(tmp_path / "runs")]
-    asked += ["--text", "text"] if command == "summarize" else []
     monkeypatch.setattr(sys, "argv", asked)
     with pytest.raises(SystemExit) as ended:
         main()

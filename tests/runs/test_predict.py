@@ -180,7 +180,7 @@ def test_named_columns_win(tmp_path: Path) -> None:
         ("new.csv", "revue\ngood\n", r"'.*new\.csv' has no text column 'review'\. Did you mean 'revue'\?"),
         ("new.csv", "review\n", r"'.*new\.csv' has no rows"),
         ("new.csv", "", r"'.*new\.csv' is empty"),
-        ("new.txt", "good", r"new\.txt' is of no known kind: expected a file named \.csv, \.tsv, \.jsonl"),
+        ("new.md", "good", r"new\.md' is of no known kind: expected a file named \.csv, \.tsv, \.jsonl"),
         ("new.jsonl", '{"review": ["a"]}', r"column 'review' holds list, not text, in row 1"),
         ("new.jsonl", "{", r"is not JSON lines: row 1"),
     ],
