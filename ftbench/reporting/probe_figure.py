@@ -82,8 +82,8 @@ def _line(axes: Axes, x: Sequence[int], values: Sequence[Sequence[float]], metho
     """Means of ``values``, a list for each x, with bars from the lowest to the highest."""
     means = [statistics.fmean(v) for v in values]
     spread = [
-        [mean - min(v) for mean, v in zip(means, values, strict=True)],
-        [max(v) - mean for mean, v in zip(means, values, strict=True)],
+        [max(mean - min(v), 0.0) for mean, v in zip(means, values, strict=True)],  # a mean of equal values is rounded
+        [max(max(v) - mean, 0.0) for mean, v in zip(means, values, strict=True)],
     ]
     axes.errorbar(x, means, yerr=spread, label=method, ms=4, lw=1.3, capsize=2, **_style(method, methods))
 
