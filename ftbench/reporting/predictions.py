@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ftbench.metrics import ROUGE
-from ftbench.reporting.resample import RESAMPLES, WEIGHTED, resampled
+from ftbench.reporting.resample import AT_ONCE, RESAMPLES, WEIGHTED, draws, weighted
 from ftbench.types import Record
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,6 +35,7 @@ class Kept:
         self._labels: dict[str, Array] = {}
         self._read: dict[tuple[Path, str], tuple[str, Array] | None] = {}
         self._drawn: dict[tuple[Path, str], Array | None] = {}
+        self._samples: dict[int, list[Array]] = {}
 
     def on_resamples(self, records: Sequence[Record], metric: str, selection: str) -> tuple[Array, int] | str:
         """Scores of the runs on the resamples (runs, resamples) and how many test examples there are; or why not."""
@@ -41,7 +43,8 @@ class Kept:
             return NOT_LAST
         if metric not in WEIGHTED:
             return NOT_RESAMPLED
-        found = [self._predictions(record, metric) for record in records]
+        with ThreadPoolExecutor() as pool:  # the time goes into opening files
+            found = list(pool.map(lambda record: self._predictions(record, metric), records))
         if not found or None in found:
             return NOT_KEPT
         examples = {item[0] for item in found if item}
@@ -72,11 +75,19 @@ class Kept:
     def _draw(self, records: Sequence[Record], metric: str, labels: Array) -> None:
         predictions = np.stack([found[1] for record in records if (found := self._predictions(record, metric))])
         again = WEIGHTED[metric](np.ones((1, len(labels))), predictions, labels)[:, 0]
-        scores = resampled(metric, predictions, labels, np.random.default_rng(self.seed), self.resamples)
+        scores = weighted(metric, predictions, labels, self._draws(len(labels)))
         for record, seen, of_run in zip(records, again, scores, strict=True):
             stored = record.result.score(metric)
             same = stored is not None and np.isclose(seen, stored, rtol=1e-6, atol=1e-9)
             self._drawn[record.folder, metric] = of_run if same else None
+
+    def _draws(self, n: int) -> Iterable[Array]:
+        """The samples of ``n`` examples: the same ones at every call, kept until others are asked for."""
+        if n * self.resamples > AT_ONCE:
+            return draws(n, np.random.default_rng(self.seed), self.resamples)
+        if n not in self._samples:
+            self._samples = {n: list(draws(n, np.random.default_rng(self.seed), self.resamples))}
+        return self._samples[n]
 
 
 def read_columns(record: Record, names: Sequence[str]) -> dict[str, Array] | None:

@@ -50,12 +50,16 @@ class Line:
     leads: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def add(self, record: Record, place: tuple[str, str], metric: str, ends: tuple[float, float]) -> None:
-        """A probe run; ends: scores of the random and the pretrained encoder on its task."""
+        """A probe run; ends: scores of the random and the pretrained encoder on its task.
+
+        Where the pretrained encoder does not lead there is nothing to keep: the probe's score is left out.
+        """
         random, pretrained = ends
-        self.leads[place] = pretrained - random
-        score = record.result.score(metric)
+        side = -1.0 if record.result.facts.get("lower_is_better") else 1.0
+        self.leads[place], score = side * (pretrained - random), record.result.score(metric)
+        above = None if score is None or self.leads[place] <= 0 else side * (score - random)
         found = {name: record.result.score(name, split="collapse") for name in EXPRESSIVE}
-        for name, value in {"probe": None if score is None else score - random, **found}.items():
+        for name, value in {"probe": above, **found}.items():
             if value is not None and np.isfinite(value):
                 self.measures.setdefault(name, {}).setdefault(record.result.spec.seed, {})[place] = value
 

@@ -82,8 +82,8 @@ def _line(axes: Axes, x: Sequence[int], values: Sequence[Sequence[float]], metho
     """Means of ``values``, a list for each x, with bars from the lowest to the highest."""
     means = [statistics.fmean(v) for v in values]
     spread = [
-        [mean - min(v) for mean, v in zip(means, values, strict=True)],
-        [max(v) - mean for mean, v in zip(means, values, strict=True)],
+        [max(mean - min(v), 0.0) for mean, v in zip(means, values, strict=True)],  # a mean of equal values is rounded
+        [max(max(v) - mean, 0.0) for mean, v in zip(means, values, strict=True)],
     ]
     axes.errorbar(x, means, yerr=spread, label=method, ms=4, lw=1.3, capsize=2, **_style(method, methods))
 
@@ -94,13 +94,19 @@ def _top(one: Probed) -> list[float]:
 
 def _collapse(axes: Axes, found: Sequence[Probed], methods: Sequence[str]) -> None:
     for one in (one for one in found if one.ok):
-        ranks = one.values("effective_rank", one.layers, "collapse")
+        layer = f"layer {one.layers}"
+        ends = [
+            (record.result.score("effective_rank", layer, "collapse"), record.result.score(one.metric, layer))
+            for record in one.ok
+        ]
+        both = [(rank, score) for rank, score in ends if rank is not None and score is not None]
+        ranks, scores = [rank for rank, _ in both], [score for _, score in both]
         if not one.is_reference:
-            axes.scatter(ranks, _top(one), s=16, alpha=0.8, **_style(one.spec.method, methods))
+            axes.scatter(ranks, scores, s=16, alpha=0.8, **_style(one.spec.method, methods))
         elif one.encoder == PRETRAINED:
-            axes.scatter(ranks, _top(one), s=28, marker="o", facecolors="none", edgecolors=GREY)
+            axes.scatter(ranks, scores, s=28, marker="o", facecolors="none", edgecolors=GREY)
         else:
-            axes.scatter(ranks, _top(one), s=28, marker="x", color=GREY)
+            axes.scatter(ranks, scores, s=28, marker="x", color=GREY)
     axes.set_xlabel("effective rank", fontsize=8)
 
 

@@ -55,6 +55,11 @@ class Probed:
         return not self.spec.parents
 
     @property
+    def side(self) -> float:
+        """1 where a higher score is better, else -1."""
+        return -1.0 if any(record.result.facts.get("lower_is_better") for record in self.ok) else 1.0
+
+    @property
     def perplexity(self) -> float | None:
         """Of the texts, where the checkpoint has a language-model head; mean over the runs."""
         found = [record.result.score("perplexity", split="language") for record in self.ok]
@@ -124,9 +129,12 @@ def recipe_text(one: Probed, beside: Iterable[Probed]) -> str:
                      for label, v in values)  # fmt: skip
 
 
-def kept(score: float | None, pretrained: float | None, random: float | None) -> float | None:
-    """(score - random) / (pretrained - random); None where the pretrained encoder leads by nothing."""
-    if score is None or pretrained is None or random is None or pretrained == random:
+def kept(score: float | None, pretrained: float | None, random: float | None, side: float = 1.0) -> float | None:
+    """(score - random) / (pretrained - random); None where the pretrained encoder has no lead of which to keep a share.
+
+    side: -1 where a lower score is better
+    """
+    if score is None or pretrained is None or random is None or side * (pretrained - random) <= 0:
         return None
     return (score - random) / (pretrained - random)
 

@@ -14,7 +14,8 @@ SHOWN = ("effective_rank", "anisotropy", "cka", "ridge_r2")
 LAYERS = 12
 NOTES = (
     "score: linear probe on the top layer of the frozen encoder, fitted on rows of the task; mean over seeds.",
-    "kept: share of the pretrained encoder's lead over a random one that is left; above 100 % where tuning helped.",
+    "kept: share of the pretrained encoder's lead over a random one that is left; above 1 where tuning helped, "
+    "empty where there is no such lead.",
     "select.: score minus that of probes fitted on shuffled labels. Collapse metrics are of the top layer.",
 )
 BETWEEN = (
@@ -67,7 +68,7 @@ def _top(sets: Sequence[Sequence[Probed]]) -> Table | None:
                 "failed": len(one.records) - len(one.ok),
             }
             row |= {"score": score, "sd": statistics.stdev(values) if len(values) > 1 else None}
-            row |= {"kept": kept(score, ends[PRETRAINED], ends[RANDOM])}
+            row |= {"kept": kept(score, ends[PRETRAINED], ends[RANDOM], one.side)}
             row |= {"selectivity": None if score is None or control is None else score - control}
             row |= {name: one.mean(name, one.layers, "collapse") for name in SHOWN}
             row |= {"perplexity": one.perplexity}

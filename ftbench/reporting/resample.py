@@ -6,7 +6,7 @@ were scored on the same examples. Every metric here equals ``ftbench.metrics`` w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Weighted = Callable[[Array, Array, Array], Array]
 
 RESAMPLES = 1000
-_CHUNK = 4_000_000  # numbers held at once
+AT_ONCE = 4_000_000  # numbers held at once
 
 
 def resampled(
@@ -28,16 +28,23 @@ def resampled(
 
     predictions: (runs, examples); labels: (examples,). Raises KeyError for a metric that is not in ``WEIGHTED``.
     """
-    compute, n = WEIGHTED[metric], len(labels)
-    step = max(1, _CHUNK // n)
-    pieces = []
+    return weighted(metric, predictions, labels, draws(len(labels), generator, resamples))
+
+
+def weighted(metric: str, predictions: Array, labels: Array, weights: Iterable[Array]) -> Array:
+    """``metric`` of each run under pieces of weights, each (B, examples), one after the other: (runs, sum of B)."""
+    compute = WEIGHTED[metric]
+    return np.concatenate([compute(piece, predictions, labels) for piece in weights], axis=1)
+
+
+def draws(n: int, generator: np.random.Generator, resamples: int = RESAMPLES) -> Iterator[Array]:
+    """How often each of ``n`` examples was drawn in ``resamples`` bootstrap samples: pieces of (B, n)."""
+    step = max(1, AT_ONCE // n)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = generator.integers(0, n, (size, n))
         flat = (drawn + n * np.arange(size)[:, None]).ravel()
-        weights = np.bincount(flat, minlength=size * n).reshape(size, n).astype(np.float64)
-        pieces.append(compute(weights, predictions, labels))
-    return np.concatenate(pieces, axis=1)
+        yield np.bincount(flat, minlength=size * n).reshape(size, n).astype(np.float64)
 
 
 def _accuracy(weights: Array, predictions: Array, labels: Array) -> Array:

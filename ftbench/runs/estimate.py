@@ -73,8 +73,9 @@ def estimate(
             speed = _sample(spec, data[spec.data], models[spec.weights], options)
             speeds |= {key: speed} if speed else {}
     total = sum(_seconds(spec, _of(spec, speeds), data[spec.data]) for spec in left) if speeds else 0.0
-    kept = sum(_bytes(spec, data[spec.data], models, options) for spec in left)
-    weights = max((_weights(models[spec.weights]) for spec in left if spec.weights in models), default=0)
+    sizes = {name: _weights(models[name]) for name in {spec.weights for spec in left} & models.keys()}
+    kept = sum(_bytes(spec, data[spec.data], sizes, options) for spec in left)
+    weights = max(sizes.values(), default=0)
     return Estimate(
         hours=total / 3600,
         bytes=kept,
@@ -144,11 +145,11 @@ def _seconds(spec: RunSpec, speed: Speed, data: Data) -> float:
     return speed.start + spec.steps * speed.step + spec.evaluations * rows.get("validation", 0) * speed.row
 
 
-def _bytes(spec: RunSpec, data: Data, models: Mapping[str, Checkpoint], options: Options) -> int:
+def _bytes(spec: RunSpec, data: Data, sizes: Mapping[str, int], options: Options) -> int:
     rows = min(len(data.splits.get("validation", ())), spec.limit or 10**12)
     size = FILES + rows * (ROW + 4 * len(data.labels)) * bool(spec.steps)
-    kept = options.keep_model and spec.steps and not spec.is_trial and spec.weights in models
-    return size + (_weights(models[spec.weights]) if kept else 0)
+    kept = options.keep_model and spec.steps and not spec.is_trial
+    return size + (sizes.get(spec.weights, 0) if kept else 0)
 
 
 def _weights(model: Checkpoint) -> int:

@@ -9,6 +9,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def plain(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=1024)
 def slug(text: str, length: int = 60) -> str:
     """``text`` as part of a file name: letters, digits, ``=._+-``; never a path, never hidden, never empty."""
     return re.sub(r"[^A-Za-z0-9=._+-]+", "-", text).strip("-.")[:length] or "unnamed"

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,14 +160,13 @@ class RunSpec:
     @cached_property
     def _hashed(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            meta = item.metadata
-            if meta.get("label") or ("introduced" in meta and value == meta["introduced"]):
+        for name, number, introduced in _id_fields():
+            value = getattr(self, name)
+            if value == introduced:
                 continue
-            if item.type == "float":  # 1 and 1.0 are one number
+            if number:  # 1 and 1.0 are one number
                 value = float(value)
-            out[item.name] = [dataclasses.asdict(m) for m in value] if item.name == "methods" else value
+            out[name] = [dataclasses.asdict(m) for m in value] if name == "methods" else value
         return out
 
     @property
@@ -215,6 +214,16 @@ class RunSpec:
         }
         methods = tuple(MethodSpec(**m) for m in data.get("methods", ()))
         return cls(**{**introduced, **data, "methods": methods, "parents": tuple(data.get("parents", ()))})
+
+
+@cache
+def _id_fields() -> tuple[tuple[str, bool, Any], ...]:
+    """Name, whether it is a float, and the value with which it is left out (one that none equals where it never is)."""
+    return tuple(
+        (item.name, item.type == "float", item.metadata.get("introduced", object()))
+        for item in dataclasses.fields(RunSpec)
+        if not item.metadata.get("label")
+    )
 
 
 def _canonical(value: Any) -> str:

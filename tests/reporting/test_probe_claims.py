@@ -68,6 +68,17 @@ def test_more_kept_in_each_protocol_supports() -> None:
     assert "minilm, probed on trec" in found.about
 
 
+def test_no_share_is_kept_of_a_lead_that_is_none() -> None:
+    behind = [probed(score, name, "std", task="rte") for name, score in (("", 0.4), ("random", 0.5))]
+    tuned = [probed(0.6, "sst2", method, s, task="rte") for method in ("std", "r3f") for s in range(6)]
+    table = probe_tables([*behind, *tuned])["probe"]
+    assert table is not None and {row["kept"] for row in table.rows} == {None}
+    assert judge(Study([*behind, *tuned]), "4").verdict == "undecided"
+    better = [*references("trec"), *everywhere("std", 0.0), *everywhere("r3f", 0.1)]
+    alone, beside = judge(Study(better), "4"), judge(Study([*better, *behind, *tuned]), "4")
+    assert [row["difference"] for row in alone.rows] == [row["difference"] for row in beside.rows]
+
+
 def test_less_kept_contradicts_and_few_seeds_or_protocols_decide_nothing() -> None:
     base = [*references("trec"), *everywhere("std", 0.0)]
     assert judge(Study([*base, *everywhere("r3f", -0.1)]), "4").verdict == "contradicted"

@@ -231,7 +231,7 @@ def test_constant_predictions_give_no_warning(metric: str) -> None:
 def test_resamples_do_not_depend_on_how_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, labels = made_up(3, False)
     whole = resample.resampled("accuracy", predictions, labels, random(), 20)
-    monkeypatch.setattr(resample, "_CHUNK", 120)
+    monkeypatch.setattr(resample, "AT_ONCE", 120)
     assert np.array_equal(whole, resample.resampled("accuracy", predictions, labels, random(), 20))
 
 
