@@ -49,7 +49,7 @@ def summarize(
     lr: Annotated[
         str | None,
         typer.Option(
-            help="Peak learning rate [3e-5; 5e-4 for bert2bert]; a comma list is an axis.", rich_help_panel=RECIPE
+            help="Peak learning rate [3e-5; 3e-4 for bert2bert]; a comma list is an axis.", rich_help_panel=RECIPE
         ),
     ] = None,
     batch_size: arms.BatchSize = None,

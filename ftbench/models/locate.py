@@ -121,7 +121,8 @@ def _warm(encoder: Checkpoint) -> Checkpoint:
 
 
 def _warm_fingerprint(encoder: str) -> str:
-    return hashlib.sha256(f"{WARM}{encoder}".encode()).hexdigest()[:16]
+    """Of the encoder, and of how a decoder is made of it: 2, since what it lacks passes things on."""
+    return hashlib.sha256(f"{WARM}2:{encoder}".encode()).hexdigest()[:16]
 
 
 def is_unchanged(checkpoint: Checkpoint) -> bool:

@@ -1,10 +1,12 @@
 """BERT2BERT: an encoder-decoder made of one encoder (Rothe, Narayan, Severyn 2020, arXiv 1907.12461, "BERTSHARE" but
 for the blocks).
 
-Both stacks begin with the encoder's weights. Attention to the encoder, and what the checkpoint lacks of the head that
-predicts words, are drawn by the seed as BERT draws them: N(0, s^2), biases 0, norms (1, 0). Word embeddings are one
-matrix for encoder, decoder and head; the paper's BERT2BERT shares those of the two stacks, too. The blocks are apart.
-The decoder begins with [CLS] and ends with [SEP].
+Both stacks begin with the encoder's weights. What the checkpoint lacks begins so that it passes on what it is given:
+each block's attention to the encoder as a copy of its attention to its own stack, a square matrix in the head that
+predicts words as the identity. The paper draws both at random, which a few hundred documents do not mend: the decoder
+then writes the same for every document (docs/decisions/0022). The rest is drawn by the seed as BERT draws it:
+N(0, s^2), biases 0, norms (1, 0). Word embeddings are one matrix for encoder, decoder and head; the paper's BERT2BERT
+shares those of the two stacks, too. The blocks are apart. The decoder begins with [CLS] and ends with [SEP].
 
 Saved, a folder has the matrix twice, so that plain ``from_pretrained`` loads it exactly (there encoder and decoder then
 have a copy each); ``config.json`` says ``ftbench_shared_words``, and ftbench shares it again.
@@ -49,7 +51,7 @@ def warm_start(checkpoint: Checkpoint, tokenizer: Any, seed: int) -> Any:
         checkpoint.folder, config=config, output_loading_info=True, **loading
     )
     decoder, found = loaded
-    _draw(decoder, found["missing_keys"], seed)
+    _begin(decoder, found["missing_keys"], seed)
     model: Any = EncoderDecoderModel(encoder=encoder, decoder=decoder)
     share_words(model)
     setattr(model.config, SHARED, True)
@@ -86,14 +88,18 @@ def _marks(tokenizer: Any, name: str) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def _draw(decoder: Any, missing: set[str], seed: int) -> None:
-    """What the checkpoint lacks, on the CPU, in the order of the names."""
+def _begin(decoder: Any, missing: set[str], seed: int) -> None:
+    """What the checkpoint lacks: copied, the identity, or drawn, in the order of the names."""
     generator = torch.Generator().manual_seed(seed)
     deviation = decoder.config.initializer_range
     named = dict(decoder.named_parameters())
     for name in sorted(named.keys() & missing):
-        parameter = named[name]
-        if parameter.ndim >= 2:
+        parameter, own = named[name], named.get(name.replace(".crossattention.", ".attention."))
+        if own is not None and own is not parameter:
+            parameter.copy_(own)
+        elif parameter.ndim == 2 and parameter.shape[0] == parameter.shape[1]:
+            torch.nn.init.eye_(parameter)
+        elif parameter.ndim >= 2:
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator))
         else:
             parameter.fill_(1.0 if name.endswith("weight") else 0.0)

@@ -132,19 +132,35 @@ def test_it_writes_with_its_own_tokens_only(family: str, networks: Callable[[str
     assert own.num_beams in (None, 1) and own.pad_token_id == network.tokenizer.pad_token_id
 
 
-def test_cross_attention_is_drawn_by_the_seed(tiny_model: Path) -> None:
-    source = locate(f"bert2bert:{tiny_model}")
-    first, again, other = (load_seq2seq(source, load_tokenizer(source), seed=seed).model for seed in (0, 0, 1))
-    changed = set()
-    for (name, a), b, c in zip(first.named_parameters(), again.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b), name
-        if not torch.equal(a, c):
-            changed.add(name)
-    assert changed and all("crossattention" in name or ".cls." in name for name in changed)
-    encoder, decoder = first.encoder.state_dict(), first.decoder.bert.state_dict()
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_what_a_warm_started_decoder_lacks_passes_things_on(
+    family: str, tiny_model: Path, tiny_family: Callable[[str], Path]
+) -> None:
+    source = locate(f"bert2bert:{tiny_model if family == 'bert' else tiny_family(family)}")
+    first, again = (load_seq2seq(source, load_tokenizer(source), seed=0).model for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    stack = first.decoder.base_model
+    encoder, decoder = first.encoder.state_dict(), stack.state_dict()
     shared = [name for name in encoder if name in decoder]
     assert len(shared) > 30 and all(torch.equal(encoder[name], decoder[name]) for name in shared)
+    crossed = [name for name in decoder if "crossattention" in name]
+    assert len(crossed) >= 10 * len(stack.encoder.layer)
+    for name in crossed:
+        own = name.replace("crossattention", "attention")
+        assert torch.equal(decoder[name], decoder[own]) and decoder[name].data_ptr() != decoder[own].data_ptr(), name
+    head = first.decoder.cls.predictions.transform.dense if family == "bert" else first.decoder.lm_head.dense
+    assert torch.equal(head.weight, torch.eye(head.weight.shape[0])) and not head.bias.any()
     assert not any(p.requires_grad for p in first.encoder.pooler.parameters())
+
+
+def test_a_head_that_changes_the_width_is_drawn_by_the_seed(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "electra", "electra")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["embedding_size"] != config["hidden_size"]
+    source = locate(f"bert2bert:{folder}")
+    models = [load_seq2seq(source, load_tokenizer(source), seed=seed).model.state_dict() for seed in (0, 1)]
+    changed = {name for name, tensor in models[0].items() if not torch.equal(tensor, models[1][name])}
+    assert changed and all("generator_predictions" in name for name in changed)
 
 
 def test_a_warm_start_is_another_model(tiny_model: Path, tiny_family: Callable[[str], Path]) -> None:
