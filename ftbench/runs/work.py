@@ -215,7 +215,8 @@ def set_up(options: Options) -> Any:
 
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA is first used
-    torch.use_deterministic_algorithms(options.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != options.deterministic:  # to ask is free, to set imports a lot
+        torch.use_deterministic_algorithms(options.deterministic)
     if options.threads:
         torch.set_num_threads(options.threads)
         threadpool_limits(options.threads)  # NumPy's and SciPy's too
