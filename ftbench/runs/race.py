@@ -29,6 +29,7 @@ from ftbench.reporting.crossed import Estimate, crossed, examples_only
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Job = tuple[str, int]
 NO_TIME = "no time left"
+UNTRIED = f"{NO_TIME} to try it"
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ class Race:
             return []
         if not self.units(self.baseline):
             return [(name, 0) for name in (self.baseline, self.floor) if name]
+        self._take_back(left, jobs)
         if not self._over():
             self._shed(left, jobs)
             wave = self._wave(left, jobs)
@@ -223,17 +225,30 @@ class Race:
                 self.why_over = "rows"
         return bool(self.why_over)
 
+    def _take_back(self, left: float, jobs: int) -> None:
+        """Where those that the opening had time for are all decided: the next of the others, as far as the time goes.
+
+        A dearer one needs more time for a last run than was set aside."""
+        if self.units(self.baseline) < self.rules.first or not {*self.challengers} <= {*self.out, self.choice}:
+            return
+        spent = 0.0
+        for name in [name for name in self.challengers if self.out.get(name) == UNTRIED]:
+            runs = self.rules.first + 2 * (self.seconds(name) > self.reserve())
+            if spent + runs * self.seconds(name) <= left * jobs:
+                spent += runs * self.seconds(name)
+                del self.out[name]
+
     def _shed(self, left: float, jobs: int) -> None:
-        """Leaves out, last ones first, challengers that the time cannot bring to the first units: before they have
-        begun, ``Rules.opening`` of it; afterwards all of it."""
+        """Leaves out, last ones first, challengers that the time cannot bring to the first units: at the opening
+        ``Rules.opening`` of it; afterwards all of it."""
+        share = self.rules.opening if self.units(self.baseline) < 2 else 1.0
         while True:
             short = {name: max(0, self.rules.first - self.units(name)) for name in self.alive}
             rivals = [name for name in self.challengers if short.get(name)]
-            share = self.rules.opening if any(not self.units(name) for name in rivals) else 1.0
             if not rivals or sum(n * self.seconds(name) for name, n in short.items()) <= share * left * jobs:
                 return
             last = min(rivals, key=lambda name: (self.units(name), -self.candidates.index(name)))
-            self.out[last] = f"{NO_TIME} to {'judge' if self.units(last) else 'try'} it"
+            self.out[last] = f"{NO_TIME} to judge it" if self.units(last) else UNTRIED
 
     def _wave(self, left: float, jobs: int) -> list[Job]:
         """One unit more for those that have the fewest; where there is no time for all, for the best of them."""

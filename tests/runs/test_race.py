@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftbench.runs.race import NO_TIME, Race, Rules, Scored
+from ftbench.runs.race import UNTRIED, Race, Rules, Scored
 
 ROWS = 400
 
@@ -84,7 +84,7 @@ def test_candidates_that_there_is_no_time_for_are_left_out_the_last_ones_first()
     race = Race(["std", "a", "b", "c"], rows=ROWS)
     race.add("std", 0, scored(0.8, 10.0))
     race.next(120)  # half of it: two more of std, three of a
-    assert race.out == {"b": f"{NO_TIME} to try it", "c": f"{NO_TIME} to try it"}
+    assert race.out == {"b": UNTRIED, "c": UNTRIED}
 
 
 def test_a_dear_candidate_is_known_to_be_so_before_it_ran() -> None:
@@ -118,8 +118,29 @@ def test_the_race_ends_when_the_answer_is_clear() -> None:
 def test_an_answer_for_want_of_time_is_not_called_clear() -> None:
     race = race_of({"std": 0.8}, 3)
     race.candidates = ["std", "a"]
-    race.out["a"] = f"{NO_TIME} to try it"
-    assert race.next(1e6) == [] and race.why_over == "budget"
+    race.out["a"] = UNTRIED
+    assert race.next(20) == [] and race.why_over == "budget"
+
+
+def test_time_that_is_left_goes_to_those_that_the_opening_left_out() -> None:
+    race = race_of({"std": 0.8, "worse": 0.7}, 3)
+    race.candidates, race.ratios = ["std", "worse", "a", "dear", "b", "c"], {"dear": 9.0}
+    race.out |= dict.fromkeys(["a", "dear", "b", "c"], UNTRIED)
+    assert race.drop() == ["worse"]
+    assert race.next(70) == [("a", 0), ("b", 0)], "three runs of ten seconds each, and none of what takes ninety"
+    assert set(race.out) == {"worse", "dear", "c"}
+    for unit in range(3):
+        race.add("a", unit, scored(0.7, noise=0.003, seed=unit))
+        race.add("b", unit, scored(0.9, noise=0.003, seed=unit))
+    race.drop()
+    assert race.choice == "b" and race.next(25) == [] and race.why_over == "budget"
+
+
+def test_nobody_is_taken_back_while_others_are_undecided() -> None:
+    race = race_of({"std": 0.8, "a": 0.805}, 3, noise=0.02)
+    race.candidates = ["std", "a", "b"]
+    race.out["b"] = UNTRIED
+    assert {name for name, _ in race.next(1e6)} == {"std", "a"} and "b" in race.out
 
 
 def test_the_race_ends_when_more_draws_would_not_tell_more() -> None:
