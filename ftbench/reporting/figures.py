@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ _DASHES: tuple[Any, ...] = (
 )  # fmt: skip
 _SHAPES = ("o", "s", "^", "D", "v")
 _WIDTH, _HEIGHT, _ROW = 5.5, 3.4, 0.3  # inches
+_TITLE = 68  # letters of a line
 
 
 def write_figures(charts: Sequence[Chart], folder: Path) -> list[Path]:
@@ -63,7 +65,7 @@ def _write(chart: Chart, stem: Path) -> list[Path]:
 
 def _dress(axes: Axes, chart: Chart) -> None:
     """Title, axes and ticks. A ``$`` in a name is a dollar, not mathematics."""
-    axes.set_title(chart.title, fontsize=9, loc="left", parse_math=False)
+    axes.set_title(textwrap.fill(chart.title, _TITLE), fontsize=9, loc="left", parse_math=False)
     axes.set_xlabel(chart.x, fontsize=8, parse_math=False)
     axes.set_ylabel(chart.y, fontsize=8, parse_math=False)
     if chart.log:
