@@ -226,16 +226,18 @@ class Race:
         return bool(self.why_over)
 
     def _take_back(self, left: float, jobs: int) -> None:
-        """Where those that the opening had time for are all decided: the next of the others, as far as the time goes.
+        """Once everyone alive has the first units: the next of those that the opening had no time for, as far as
+        ``Rules.opening`` of the time goes, or all of it where nobody is undecided.
 
-        A dearer one needs more time for a last run than was set aside."""
-        if self.units(self.baseline) < self.rules.first or not {*self.challengers} <= {*self.out, self.choice}:
+        A dearer one than any alive needs more time for a last run than was set aside."""
+        if min(self.units(name) for name in self.alive) < self.rules.first:
             return
-        spent = 0.0
+        undecided = {*self.challengers} - {*self.out, self.choice}
+        time = left * jobs * (self.rules.opening if undecided else 1.0)
         for name in [name for name in self.challengers if self.out.get(name) == UNTRIED]:
             runs = self.rules.first + 2 * (self.seconds(name) > self.reserve())
-            if spent + runs * self.seconds(name) <= left * jobs:
-                spent += runs * self.seconds(name)
+            if runs * self.seconds(name) <= time:
+                time -= runs * self.seconds(name)
                 del self.out[name]
 
     def _shed(self, left: float, jobs: int) -> None:

@@ -136,11 +136,15 @@ def test_time_that_is_left_goes_to_those_that_the_opening_left_out() -> None:
     assert race.choice == "b" and race.next(25) == [] and race.why_over == "budget"
 
 
-def test_nobody_is_taken_back_while_others_are_undecided() -> None:
-    race = race_of({"std": 0.8, "a": 0.805}, 3, noise=0.02)
-    race.candidates = ["std", "a", "b"]
-    race.out["b"] = UNTRIED
-    assert {name for name, _ in race.next(1e6)} == {"std", "a"} and "b" in race.out
+def test_half_of_the_time_is_kept_for_those_that_are_undecided() -> None:
+    def taken_back(left: float) -> set[str]:
+        race = race_of({"std": 0.8, "a": 0.805}, 3, noise=0.02)
+        race.candidates = ["std", "a", "b", "c"]
+        race.out |= dict.fromkeys(["b", "c"], UNTRIED)
+        race.next(left)
+        return {"b", "c"} - set(race.out)
+
+    assert (taken_back(50), taken_back(70), taken_back(130)) == (set(), {"b"}, {"b", "c"})
 
 
 def test_the_race_ends_when_more_draws_would_not_tell_more() -> None:
