@@ -75,7 +75,7 @@ def verdict(choice: Choice) -> str:
 
 
 def _best_of(choice: Choice) -> str:
-    others = [one for one in choice.standings if one.gain is not None and one.low is not None]
+    others = [one for one in choice.standings if one.gain is not None and one.low is not None and not _is_same(one)]
     if not others:
         return ""
     best = max(others, key=lambda one: one.gain or 0.0)
@@ -101,18 +101,32 @@ def _score(choice: Choice, found: Tested) -> str:
 def _others(choice: Choice) -> list[str]:
     """What could not be told apart from the choice, what was dropped, what there was no time for."""
     rest = [one for one in choice.standings if one.name not in (choice.choice, choice.default)]
-    open_ = [one for one in rest if not one.out and one.units]
+    kept = sorted((one for one in rest if not one.out and one.units), key=lambda one: -(one.gain or 0))
     untried = [one for one in rest if not one.units]
     dropped = [one for one in rest if one.out and one.units]
     said = []
-    if open_:
-        names = ", ".join(f"{one.name} ({_interval(one)})" for one in sorted(open_, key=lambda one: -(one.gain or 0)))
-        said.append(f"Not told apart (points over {choice.default}): {names}.")
+    for what, those in (
+        ("Not told apart", [one for one in kept if not _is_behind(one)]),
+        ("Behind", [one for one in kept if _is_behind(one)]),
+    ):
+        if those:
+            names = ", ".join(f"{one.name} ({_interval(one)})" for one in those)
+            said.append(f"{what} (points over {choice.default}): {names}.")
     if dropped:
-        said.append("Dropped on the way: " + "; ".join(f"{one.name}, {one.out}" for one in dropped) + ".")
+        why = (f"{one.name}, {f'always {choice.default} itself' if _is_same(one) else one.out}" for one in dropped)
+        said.append("Dropped on the way: " + "; ".join(why) + ".")
     if untried:
         said.append(f"There was no time to try {', '.join(one.name for one in untried)}: a larger --budget would.")
     return said
+
+
+def _is_behind(one: Standing) -> bool:
+    return one.high is not None and one.high < 0
+
+
+def _is_same(one: Standing) -> bool:
+    """As layers that are measured, and found not to matter."""
+    return one.low == one.high == 0
 
 
 def _cost(choice: Choice, final: Record) -> str:

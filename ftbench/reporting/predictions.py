@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,7 @@ class Kept:
             return NOT_LAST
         if metric not in WEIGHTED:
             return NOT_RESAMPLED
-        with ThreadPoolExecutor() as pool:  # the time goes into opening files
-            found = list(pool.map(lambda record: self._predictions(record, metric), records))
+        found = [self._predictions(record, metric) for record in records]
         if not found or None in found:
             return NOT_KEPT
         examples = {item[0] for item in found if item}
@@ -99,7 +97,7 @@ def read_columns(record: Record, names: Sequence[str]) -> dict[str, Array] | Non
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read(columns=list(names), use_threads=False)
+        table = pq.ParquetFile(path, pre_buffer=False).read(columns=list(names), use_threads=False)
         columns = {name: _array(table.column(name).combine_chunks()) for name in names}
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
