@@ -166,7 +166,7 @@ class RunSpec:
                 continue
             if number:  # 1 and 1.0 are one number
                 value = float(value)
-            out[name] = [dataclasses.asdict(m) for m in value] if name == "methods" else value
+            out[name] = [{**vars(m), "fields": dict(m.fields)} for m in value] if name == "methods" else value
         return out
 
     @property
@@ -205,15 +205,18 @@ class RunSpec:
 
         Raises ValueError for a field that this version does not know.
         """
-        known = {item.name for item in dataclasses.fields(cls)}
-        unknown = sorted(set(data) - known)
+        unknown = sorted(data.keys() - cls.__dataclass_fields__)
         if unknown:
             raise ValueError(f"unknown fields {', '.join(unknown)}: written by a newer ftbench?")
-        introduced = {
-            item.name: item.metadata["introduced"] for item in dataclasses.fields(cls) if "introduced" in item.metadata
-        }
+        introduced = _introduced()
         methods = tuple(MethodSpec(**m) for m in data.get("methods", ()))
         return cls(**{**introduced, **data, "methods": methods, "parents": tuple(data.get("parents", ()))})
+
+
+@cache
+def _introduced() -> dict[str, Any]:
+    fields = dataclasses.fields(RunSpec)
+    return {item.name: item.metadata["introduced"] for item in fields if "introduced" in item.metadata}
 
 
 @cache
