@@ -205,8 +205,7 @@ def _require_classes(labels: Array, classes: Array) -> None:
 
 def _load(features: Features, layers: slice, rows: Array | None, device: torch.device, name: str) -> Tensor:
     """(layers, rows, width) float32 of ``rows``, all where None. Raises UsageError for one that is not finite."""
-    hidden = features.hidden[layers]
-    x = torch.from_numpy(np.array(hidden if rows is None else hidden[:, rows])).to(device)
+    x = torch.from_numpy(features.take(layers, rows)).to(device)
     finite = x.isfinite().all(-1)
     if not finite.all():
         layer, row = (int(i) for i in (~finite).nonzero()[0])

@@ -132,7 +132,7 @@ def _only(items: Iterable[tuple[str, Any]], names: tuple[str, ...]) -> dict[str,
 
 
 def _take(features: Features, rows: np.ndarray[Any, Any]) -> Features:
-    return Features(features.hidden[:, rows], features.labels[rows], features.pooling)
+    return Features(features.take(slice(None), rows), features.labels[rows], features.pooling)
 
 
 def _metrics(fitted: probing.Probe, measured: dict[int, dict[str, float]]) -> dict[str, Any]:

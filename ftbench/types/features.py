@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,3 +29,19 @@ class Features:
     @property
     def layers(self) -> int:
         return len(self.hidden)
+
+    def take(self, layers: slice, rows: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
+        """A copy (layers, rows, width), of all rows where None.
+
+        Pages of a memory map, those around the rows too, are in the process's memory until they are let go of: after
+        every layer.
+        """
+        chosen = self.hidden[layers]
+        count = self.hidden.shape[1] if rows is None else len(rows)
+        copied = np.empty((len(chosen), count, self.hidden.shape[2]), dtype=self.hidden.dtype)
+        for own, hidden in zip(copied, chosen, strict=True):
+            own[:] = hidden if rows is None else hidden[rows]
+            pages = getattr(self.hidden, "_mmap", None)
+            if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+                pages.madvise(mmap.MADV_DONTNEED)
+        return copied
