@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
+import gc
 import logging
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +42,24 @@ Data goes to stdout, progress and logs to stderr. Exit codes: 0 done (a run that
 failed, 2 wrong usage, 130 interrupted (run the same command to continue).
 """
 
+
+def _reads(command: Callable[..., None]) -> Callable[..., None]:
+    """The command without searches for cycles of garbage: what it reads it keeps, and to look through that again and
+    again takes a quarter of its time."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **given: Any) -> None:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            command(*args, **given)
+        finally:
+            if enabled:
+                gc.enable()
+
+    return run
+
+
 app = typer.Typer(
     name="ftbench",
     help=HELP,
@@ -53,10 +74,10 @@ app.add_typer(summarize.app, name="summarize")
 app.command("probe")(probe.probe)
 app.command("variability")(variability.variability)
 app.command("run")(run.run)
-app.command("plan")(run.plan)
-app.command("status")(status.status)
+app.command("plan")(_reads(run.plan))
+app.command("status")(_reads(status.status))
 app.command("cancel")(status.cancel)
-app.command("report")(report.report)
+app.command("report")(_reads(report.report))
 app.command("predict")(predict.predict)
 app.command("validate")(validate.validate)
 app.command("download")(download.download)
