@@ -49,15 +49,14 @@ class Line:
     measures: dict[str, dict[int, dict[tuple[str, str], float]]] = field(default_factory=dict)
     leads: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def add(self, record: Record, place: tuple[str, str], metric: str, ends: tuple[float, float]) -> None:
-        """A probe run; ends: scores of the random and the pretrained encoder on its task.
+    def add(self, record: Record, place: tuple[str, str], one: Probed, ends: tuple[float, float]) -> None:
+        """A probe run of ``one``; ends: scores of the random and the pretrained encoder on its task.
 
         Where the pretrained encoder does not lead there is nothing to keep: the probe's score is left out.
         """
         random, pretrained = ends
-        side = -1.0 if record.result.facts.get("lower_is_better") else 1.0
-        self.leads[place], score = side * (pretrained - random), record.result.score(metric)
-        above = None if score is None or self.leads[place] <= 0 else side * (score - random)
+        self.leads[place], score = one.side * (pretrained - random), record.result.score(one.metric)
+        above = None if score is None or self.leads[place] <= 0 else one.side * (score - random)
         found = {name: record.result.score(name, split="collapse") for name in EXPRESSIVE}
         for name, value in {"probe": above, **found}.items():
             if value is not None and np.isfinite(value):
@@ -159,7 +158,7 @@ def _lines(study: Study) -> Iterator[Line]:
                 key = (protocol, about[1:], recipe, spec.method, one.recipe.get("steps"))
                 line = lines.setdefault(key, Line(spec.method, protocol, about, recipe))
                 for record in one.ok:
-                    line.add(record, (one.encoder, spec.task), one.metric, (ends[0], ends[1]))
+                    line.add(record, (one.encoder, spec.task), one, (ends[0], ends[1]))
     yield from lines.values()
 
 

@@ -91,6 +91,12 @@ class Race:
         return [name for name in self.candidates[1:] if name != self.floor]
 
     @property
+    def undecided(self) -> list[str]:
+        """Challengers that are neither out nor the choice."""
+        choice = self.choice
+        return [name for name in self.challengers if name not in self.out and name != choice]
+
+    @property
     def alive(self) -> list[str]:
         """Those that go on; the baseline and the floor always do."""
         return [name for name in self.candidates if name not in self.out]
@@ -212,14 +218,14 @@ class Race:
         units = min((self.units(name) for name in self.alive), default=0)
         if units < self.rules.first:
             return False
-        choice = self.choice
-        rivals = [name for name in self.challengers if name not in self.out and name != choice]
+        rivals = self.undecided
         if not rivals:
             hurried = any(why.startswith(NO_TIME) for why in self.out.values())
             self.why_over = "budget" if hurried else "clear"
         elif units >= self.rules.most:
             self.why_over = "units"
         else:
+            choice = self.choice
             gaps = [self.gap(name, choice) for name in rivals]
             if units >= self.rules.settled and all(gap and gap.fixed >= self.rules.limit for gap in gaps):
                 self.why_over = "rows"
@@ -232,8 +238,7 @@ class Race:
         A dearer one than any alive needs more time for a last run than was set aside."""
         if min(self.units(name) for name in self.alive) < self.rules.first:
             return
-        undecided = {*self.challengers} - {*self.out, self.choice}
-        time = left * jobs * (self.rules.opening if undecided else 1.0)
+        time = left * jobs * (self.rules.opening if self.undecided else 1.0)
         for name in [name for name in self.challengers if self.out.get(name) == UNTRIED]:
             runs = self.rules.first + 2 * (self.seconds(name) > self.reserve())
             if runs * self.seconds(name) <= time:

@@ -128,7 +128,7 @@ def _probe(spec: RunSpec, data: Data, features: Features, labels: Array, place: 
         rows, parts = draw(labels, PROBED, seed, regression=regression)
         held = parts == 0
         train, scored = (
-            Features(np.asarray(features.hidden[:, some]), labels[some], features.pooling)
+            Features(features.take(slice(None), some), labels[some], features.pooling)
             for some in (rows[~held], rows[held])
         )
         found = probe(train, scored, data.task.metrics[0], regression=regression, seeds=(seed,), device=place.device)
