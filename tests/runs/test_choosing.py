@@ -24,7 +24,7 @@ from ftbench.runs.scorer import Scorer
 from ftbench.runs.store import Store, read_all
 from ftbench.runs.work import Options
 from ftbench.tasks.parts import Parts, set_aside
-from ftbench.types import Choice, Cost, Record, Result, RunSpec
+from ftbench.types import Choice, Cost, Record, Result, RunSpec, Standing
 from tests.conftest import tiny_data_of
 from tests.runs.conftest import Heard
 
@@ -244,6 +244,22 @@ def test_the_verdict_names_what_it_rests_on(done: tuple[Choosing, Grid]) -> None
     )
     assert "ahead by 0.8 points at most" in verdict(close)
     assert "is better than std by +4.0 [+1.0, +7.0]" in verdict(standings_of(linear, linear=(0.04, 0.01, 0.07)))
+
+
+def test_what_is_behind_or_std_itself_is_not_called_undecided(done: tuple[Choosing, Grid]) -> None:
+    choosing, grid = done
+    found = replace(answer(choosing, grid.records, "ftbench choose"), choice="std", base="std")
+    standings = (
+        found.standing("std"),
+        Standing(name="near", units=8, mean=0.8, seconds=1.0, gain=-0.004, low=-0.022, high=0.014),
+        Standing(name="linear", units=8, mean=0.6, seconds=1.0, gain=-0.167, low=-0.215, high=-0.119),
+        Standing(name="auto", units=3, mean=0.8, seconds=1.0, out="dropped", gain=0.0, low=0.0, high=0.0),
+    )
+    said = " ".join(to_terminal(page_of(replace(found, standings=standings), final_of(choosing))).split())
+    assert "the next one, near, is behind by 0.4 points" in said
+    assert "Not told apart (points over std): near (-0.4 [-2.2, +1.4])." in said
+    assert "Behind (points over std): linear (-16.7 [-21.5, -11.9])." in said
+    assert "Dropped on the way: auto, always std itself." in said
 
 
 def test_scores_are_turned_where_lower_is_better(tmp_path: Path) -> None:
