@@ -170,11 +170,11 @@ def _why(choice: Choice) -> str:
         "budget": "The race ended with the time",
     }
     default = choice.standing(choice.default)
+    nothing = f"; less than {_whole(100 * choice.margin)} is taken for nothing" if choice.margin else ""
     return (
         f"{reasons[choice.why]}, after {default.units} draws: each trains on {choice.rows['train']:,} rows and scores "
         f"{choice.rows['held']:,} others. Another way replaces {choice.default} only where a 95 % interval over draws "
-        "and rows, corrected for the number of candidates, says that it is better; less than "
-        f"{100 * choice.margin:g} points is taken for nothing."
+        f"and rows, corrected for the number of candidates, says that it is better{nothing}."
     )
 
 
@@ -185,6 +185,10 @@ def _interval(one: Standing) -> str:
         else f" [{_points(one.low, signed=True)}, {_points(one.high, signed=True)}]"
     )
     return f"{_points(one.gain or 0.0, signed=True)}{ends}"
+
+
+def _whole(points: float) -> str:
+    return "a point" if points == 1 else f"{points:g} points"
 
 
 def _points(value: float, *, signed: bool = False) -> str:

@@ -260,6 +260,9 @@ def test_what_is_behind_or_std_itself_is_not_called_undecided(done: tuple[Choosi
     assert "Not told apart (points over std): near (-0.4 [-2.2, +1.4])." in said
     assert "Behind (points over std): linear (-16.7 [-21.5, -11.9])." in said
     assert "Dropped on the way: auto, always std itself." in said
+    for margin, ends in ((0.01, "; less than a point is taken"), (0.005, "; less than 0.5 points is"), (0.0, ".")):
+        said = " ".join(to_terminal(page_of(replace(found, margin=margin), final_of(choosing))).split())
+        assert f"says that it is better{ends}" in said
 
 
 def test_scores_are_turned_where_lower_is_better(tmp_path: Path) -> None:
