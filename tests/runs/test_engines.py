@@ -19,7 +19,8 @@ from ftbench.runs.engines import ENGINES, Setup, State, make
 from ftbench.runs.engines.local import Local, explain_end
 from ftbench.runs.manifest import Manifest
 from ftbench.runs.store import Store
-from ftbench.types import RunSpec
+from ftbench.runs.work import Options
+from ftbench.types import Cost, Result, RunSpec
 
 PLUGIN = """
 import os, sys, time
@@ -114,6 +115,24 @@ def test_a_killed_worker_is_replaced_and_its_run_done_again(
     here = study("std", data=data, fixed=fixed, root=tmp_path / "here")
     pair = [done.records[0].folder / "result.json" for done in (here, there)]
     assert pair[0].read_bytes() == pair[1].read_bytes()
+
+
+def test_a_worker_without_a_run_ends_when_the_study_is_stopped(tmp_path: Path) -> None:
+    """By itself, not killed after a minute of waiting: a signal alone would leave it reading."""
+    spec = RunSpec(kind="finetune", task="made-up", data="0", weights="0", steps=1)
+    store = Store(tmp_path)
+    store.folder(spec).mkdir(parents=True)
+    store.save(Result(spec=spec, status="ok"), Cost())
+    plan = tmp_path / ".studies" / "made-up.json"
+    Manifest(path=plan, runs=[spec], tasks={}, models={}, options=Options(device="cpu").to_json()).write()
+    engine = Local(local(jobs=1))
+    engine.start(plan, [spec.id])
+    while engine.states(60.0)[spec.id].name != "ended":
+        pass
+    (worker,) = engine._workers.values()
+    assert not worker.identity and worker.popen.poll() is None
+    engine.cancel()
+    assert worker.popen.returncode == 0
 
 
 class Scripted:

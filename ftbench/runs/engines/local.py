@@ -52,6 +52,12 @@ class Process:
     asked: float = 0.0
     over: bool = False
 
+    def hang_up(self) -> None:
+        """Tells the worker that no more runs come: one without a run ends, which a signal does not bring about."""
+        with contextlib.suppress(OSError):
+            if self.popen.stdin:
+                self.popen.stdin.close()
+
     def signal(self, number: int) -> None:
         """To the worker and what it has started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -106,9 +112,7 @@ class Local:
         """Ends the workers: idle ones at once, those that are busy as ``cancel`` does."""
         self._queue.clear()
         for worker in self._workers.values():
-            with contextlib.suppress(OSError):
-                if worker.popen.stdin:
-                    worker.popen.stdin.close()
+            worker.hang_up()
         with contextlib.suppress(subprocess.TimeoutExpired):
             for worker in self._workers.values():
                 if not worker.identity:
@@ -201,6 +205,7 @@ class Local:
     def _stop(self, grace: float) -> None:
         workers = list(self._workers.values())
         for worker in workers:
+            worker.hang_up()
             worker.signal(signal.SIGTERM)
         deadline = time.monotonic() + grace
         try:
