@@ -63,9 +63,9 @@ class Store:
         """Where the run lives. An id that is there under another name is found too."""
         task = self.root / slug(spec.task)
         arm = spec.kind if spec.kind in ("reference", "variability") else spec.method
-        usual = f"{slug(arm)}-seed{spec.seed}-{spec.id}"
-        known = None if (task / usual).is_dir() else self._names(task).get(spec.id)
-        return task / (known or usual)
+        usual = task / f"{slug(arm)}-seed{spec.seed}-{spec.id}"
+        known = None if usual.is_dir() else self._names(task).get(spec.id)
+        return task / known if known else usual
 
     def _names(self, task: Path) -> dict[str, str]:
         """Run folders of a task by the id at their end; listed anew when one was added, so that many runs are cheap."""
@@ -86,7 +86,9 @@ class Store:
         """
         try:
             folder = self.folder(spec)
-            return read(folder) if (folder / "result.json").exists() else None
+            return read(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
             raise StoreError(f"cannot read the store in {self.root}: {explain(error)}") from error
         except NewerSchema as error:

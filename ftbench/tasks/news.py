@@ -14,6 +14,7 @@ No headline stands in its article as it is (0 of 2,127), so the body gives away 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -71,7 +72,7 @@ def build_headline(documents: list[Document]) -> dict[str, Rows]:
 
 def opening(document: Document, words: int = OPENING) -> str:
     """The first words of the body, one space apart."""
-    return " ".join(document.body.split()[:words])
+    return " ".join(document.body.split(maxsplit=words)[:words])
 
 
 def split(documents: list[Document]) -> dict[str, Array]:
@@ -79,8 +80,9 @@ def split(documents: list[Document]) -> dict[str, Array]:
 
     Validation has each topic's share of all articles, filled with those that share nothing with another.
     """
-    shared = Counter(key for document in documents for key in _keys(document))
-    alone = np.array([all(shared[key] == 1 for key in _keys(document)) for document in documents])
+    keys = [_keys(document) for document in documents]
+    shared = Counter(itertools.chain.from_iterable(keys))
+    alone = np.array([all(shared[key] == 1 for key in own) for own in keys])
     topics = np.array([TOPICS.index(document.label) for document in documents])
     generator = np.random.Generator(np.random.PCG64([SEED, 0]))
     seats = topics[stratified(topics, VALIDATION_ROWS, generator)]

@@ -151,7 +151,7 @@ class RunSpec:
     @cached_property
     def id(self) -> str:
         """12 hex digits that identify the numbers."""
-        return hashlib.sha256(_canonical(self.hashed()).encode()).hexdigest()[:12]
+        return hashlib.sha256(_encode(self._hashed).encode()).hexdigest()[:12]
 
     def hashed(self) -> dict[str, Any]:
         """The fields that the id is made of."""
@@ -229,8 +229,8 @@ def _id_fields() -> tuple[tuple[str, bool, Any], ...]:
     )
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+#: kept: json.dumps makes a new one at every call
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
 def _check(spec: RunSpec) -> None:
