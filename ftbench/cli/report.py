@@ -14,6 +14,7 @@ from ftbench.cli import options as flags
 from ftbench.errors import StoreError, UsageError, explain
 
 if TYPE_CHECKING:
+    from ftbench.reporting.gate import Verdict
     from ftbench.reporting.study import Study
     from ftbench.types import Record, Search, Table
 
@@ -119,12 +120,13 @@ def report(
     records, searches = _read(runs or [Path("runs")], where or [], metric, skipped)
     how: dict[str, Any] = {"searches": searches, "selection": selection, "family": family}
     short = not named and not beside and form in ("rich", "markdown")
+    baseline = _read([compare], where or [], metric, skipped)[0] if compare else None
+    demanded = _demanded(records, require or [], **how)  # first: one that is none is said before the tables
     _write(records, html, figures, skipped, **how)
     _print(records, flags.flatten(by), names, form, sort, short=short, **how)
     if not (require or compare):
         return
-    baseline = _read([compare], where or [], metric, skipped)[0] if compare else None
-    met = _check(records, require or [], baseline, form, summary=summary, **how)
+    met = _check(records, demanded, baseline, form, summary=summary, **how)
     if not met and (require or fail_on_regression):
         raise typer.Exit(1)
 
@@ -242,18 +244,29 @@ def _document(about: dict[str, Any], study: Study, names: Sequence[str]) -> dict
     return {"by": about, **document} if about else document
 
 
+def _demanded(records: Sequence[Record], require: Sequence[str], **how: Any) -> list[Verdict]:
+    """What came of each demand."""
+    if not require:
+        return []
+    from ftbench.reporting import gate
+    from ftbench.reporting.study import Study
+
+    study = Study(records, **how)
+    return [gate.require(study, text) for text in require]
+
+
 def _check(
-    records: Sequence[Record], require: Sequence[str], baseline: Sequence[Record] | None, form: str,
+    records: Sequence[Record], demanded: Sequence[Verdict], baseline: Sequence[Record] | None, form: str,
     *, summary: Path | None, **how: Any,
 ) -> bool:  # fmt: skip
-    """Says on stderr what is met and why not, and appends the summary; whether all is met."""
+    """Compares with the baseline, says on stderr what is met, and appends the summary; whether all is met."""
     from ftbench.reporting import gate
     from ftbench.reporting.render import render
     from ftbench.reporting.reports import make
     from ftbench.reporting.study import Study
 
     study = Study(records, **how)
-    verdicts = [gate.require(study, text) for text in require]
+    verdicts = list(demanded)
     tables = [make(study, "runs"), make(study, "differences")]
     if baseline is not None:
         comparison = gate.against(study, baseline)

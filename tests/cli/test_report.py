@@ -100,12 +100,14 @@ def test_where_by_metric_and_sort(report: Report) -> None:
      (("--table", "difference"), "Did you mean 'differences'"), (("--family", "tasks"), "Did you mean 'task'"),
      (("--by", "task", "--format", "csv"), "--where"),
      (("--fail-on-regression",), "--compare"), (("--require", "task=rte"), "demands nothing"),
+     (("--require", "maen>=0.5"), "Did you mean 'mean'"),
      (("--compare", "nowhere"), "no folder 'nowhere'"), (("runs", "nowhere"), "no folder 'nowhere'")],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip
 def test_wrong_use_is_named(report: Report, arguments: tuple[str, ...], named: str) -> None:
     said = report(*arguments)
     assert said.code == 2 and named in said.err and "Traceback" not in said.err
+    assert "--sort" in arguments or not said.out, "what is wrong is said before tables are printed"
 
 
 def test_demands_decide_the_exit_code(report: Report) -> None:
