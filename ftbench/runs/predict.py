@@ -119,8 +119,8 @@ def read_new(
 ) -> tuple[DataFrame, tuple[tuple[str, ...], ...]]:
     """The table to predict for, and its texts, one tuple for each input column.
 
-    columns: the text columns, where they are not those that the model was trained on. The official files of
-    a declared task may keep their own column names. A file of ``LINES`` has a text a line.
+    columns: the text columns, where they are not those that the model was trained on; not needed for a table of one.
+    The official files of a declared task may keep their own column names. A file of ``LINES`` has a text a line.
     Raises UsageError for a file that cannot be read, is empty or lacks a text column.
     """
     layout = trained.task.layout if trained.task else None
@@ -131,6 +131,8 @@ def read_new(
         table = _table_of_lines(path, wanted)
     else:
         table = read_table(path, header).rename(columns=str)
+    if not wanted and len(table.columns) == 1:
+        wanted = tuple(table.columns)
     if not wanted:
         listed = ", ".join(table.columns)
         raise UsageError(f"which column of '{path}' holds the text? Say it with --text COLUMN. Columns: {listed}")

@@ -103,6 +103,37 @@ def test_only_by_a_flag_that_is_recorded(
         assert "--trust-remote-code" in json.loads((path.parent / "environment.json").read_text())["command"]
 
 
+def test_predict_runs_it_by_the_flag_only(
+    with_code: Callable[..., tuple[Path, Path]],
+    tiny_folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a run, and of a model that somebody gave us: that it was trusted once says nothing of now."""
+    folder, mark = with_code()
+
+    def exit_code(*asked: str) -> object:
+        monkeypatch.setattr(sys, "argv", ["ftbench", *asked, "--device", "cpu"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    runs, given, new = tmp_path / "runs", tmp_path / "given", tmp_path / "new.csv"
+    settings = [*COMMANDS["finetune"], "--threads", "1", "--quiet", "--save-model", "best", "--trust-remote-code"]
+    tuned = exit_code("finetune", "-t", str(tiny_folder()), "-m", str(folder), *settings, "-o", str(runs))
+    assert tuned == 0, capsys.readouterr().err
+    shutil.copytree(next(runs.rglob("model")), given)
+    new.write_text("text\na good film\n")
+    for trained in (runs, given):
+        mark.unlink()
+        assert exit_code("predict", str(trained), str(new), "--text", "text") == 2
+        assert "cannot be loaded" in capsys.readouterr().err
+        assert not mark.exists(), "its code was run"
+        assert exit_code("predict", str(trained), str(new), "--text", "text", "--trust-remote-code") == 0
+        assert mark.exists() and "prediction" in capsys.readouterr().out
+
+
 def test_what_transformers_alone_makes_runs_no_code(tiny_model: Path) -> None:
     with pytest.raises(UsageError, match=r"bert2bert:.* leave out --trust-remote-code"):
         locate(f"bert2bert:{tiny_model}", remote_code=True)
