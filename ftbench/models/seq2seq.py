@@ -106,7 +106,11 @@ class Seq2Seq(Backbone):
 
     def generate(self, inputs: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Tensor:
         """What the model writes, (rows, tokens), padded, the start token first. ``settings``: of ``generate``."""
-        written: Tensor = self.model.generate(**inputs, **settings, use_cache=True, do_sample=False)
+        from ftbench.models.beams import beam_cache
+
+        beams = settings.get("num_beams", 1) > 1 and not hasattr(self.model, "_reorder_cache")
+        cache = {"past_key_values": beam_cache(self.model.config)} if beams else {}
+        written: Tensor = self.model.generate(**inputs, **settings, **cache, use_cache=True, do_sample=False)
         return written
 
     def save(self, folder: Path) -> None:

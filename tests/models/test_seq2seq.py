@@ -132,6 +132,31 @@ def test_it_writes_with_its_own_tokens_only(family: str, networks: Callable[[str
     assert own.num_beams in (None, 1) and own.pad_token_id == network.tokenizer.pad_token_id
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_beams_share_their_document(
+    family: str, networks: Callable[[str], Seq2Seq], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``generate`` writes by itself, token by token, without its copies of what the beams share."""
+    from transformers.cache_utils import DynamicLayer
+
+    network = networks(family)
+    inputs = {name: tensor for name, tensor in inputs_of(network).items() if name in ("input_ids", "attention_mask")}
+    settings = {"num_beams": 4, "max_new_tokens": 12, "min_new_tokens": 12}
+    copied: list[int] = []
+    reorder = DynamicLayer.reorder_cache
+
+    def counted(self: DynamicLayer, beams: torch.Tensor) -> None:
+        copied.append(int((beams != torch.arange(len(beams))).any()))
+        reorder(self, beams)
+
+    monkeypatch.setattr(DynamicLayer, "reorder_cache", counted)
+    usual = network.model.generate(**inputs, **settings, use_cache=True, do_sample=False)
+    before, moved = len(copied), sum(copied)
+    assert moved, "no beam ever went on from another: nothing is compared"
+    assert torch.equal(network.generate(inputs, settings), usual)
+    assert 2 * (len(copied) - before) == before and 2 * (sum(copied) - moved) == moved
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_what_a_warm_started_decoder_lacks_passes_things_on(
     family: str, tiny_model: Path, tiny_family: Callable[[str], Path]
