@@ -1,7 +1,7 @@
 """Grids against loops of single runs, in CPU seconds of all processes, in one run.
 
     python benchmarks/grid.py                       # 20 runs: 2 tasks, 2 methods, 5 seeds; and plan, status, hand-over
-    python benchmarks/grid.py --seeds 2 --steps 30  # fewer and shorter
+    python benchmarks/grid.py --seeds 2 --steps 39  # fewer and shorter
     python benchmarks/grid.py --only plan           # plan and status of 10,000 runs
     python benchmarks/grid.py --only gpu            # runs an hour with 1, 2, 4, 8 to a GPU; needs CUDA
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -43,10 +44,11 @@ def children(command: Sequence[str], **more: str) -> tuple[float, float]:
 
 def ours(folder: Path, tasks: Sequence[str], methods: Sequence[str], seeds: str, steps: int, jobs: int) -> list[str]:
     named = [word for method in methods for word in ("--method", method)]
+    epochs = math.ceil(steps / math.ceil(ROWS / BATCH))  # after each the Trainer evaluates
     return [
         sys.executable, "-m", "ftbench", "finetune", "--task", ",".join(tasks), *named, "--no-baseline",
         "--no-references", "--seeds", seeds, "--steps", str(steps), "--limit", str(ROWS), "--lr", str(LR), "--threads",
-        "1", "--jobs", str(jobs), "-o", str(folder), "--quiet",
+        "1", "--evaluations", str(epochs), "--jobs", str(jobs), "-o", str(folder), "--quiet",
     ]  # fmt: skip
 
 
