@@ -7,7 +7,8 @@
 
 Sides, interleaved seed by seed: one `ftbench finetune` with all runs and --jobs 2; a loop of `ftbench finetune` with
 one run each; a loop of Python processes with `transformers.Trainer` (R3F: its loss has a second pass).
-All train MiniLM on embedded data: the same rows, steps, batch size and evaluations, one thread a run.
+All train MiniLM on embedded data: the same rows of at most 32 tokens, steps, batch size and evaluations, one
+thread a run.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 TASKS, METHODS = ("news-topic", "news-match"), ("std", "r3f")
-ROWS, BATCH, LR, EPS = 200, 16, 1e-4, 1e-5
+ROWS, BATCH, TOKENS, LR, EPS = 200, 16, 32, 1e-4, 1e-5
 ME = Path(__file__)
 
 
@@ -47,8 +48,8 @@ def ours(folder: Path, tasks: Sequence[str], methods: Sequence[str], seeds: str,
     epochs = math.ceil(steps / math.ceil(ROWS / BATCH))  # after each the Trainer evaluates
     return [
         sys.executable, "-m", "ftbench", "finetune", "--task", ",".join(tasks), *named, "--no-baseline",
-        "--no-references", "--seeds", seeds, "--steps", str(steps), "--limit", str(ROWS), "--lr", str(LR), "--threads",
-        "1", "--evaluations", str(epochs), "--jobs", str(jobs), "-o", str(folder), "--quiet",
+        "--no-references", "--seeds", seeds, "--steps", str(steps), "--limit", str(ROWS), "--max-length", str(TOKENS),
+        "--lr", str(LR), "--threads", "1", "--evaluations", str(epochs), "--jobs", str(jobs), "-o", str(folder), "--quiet",
     ]  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def peer(path: str, method: str, seed: int, steps: int) -> None:
 
     class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
         def __init__(self, split: dict[str, Any]) -> None:
-            self.encoded = tokenizer(*split["texts"], truncation=True, max_length=128)
+            self.encoded = tokenizer(*split["texts"], truncation=True, max_length=TOKENS)
             self.labels = split["labels"]
 
         def __len__(self) -> int:
