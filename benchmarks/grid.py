@@ -49,7 +49,8 @@ def ours(folder: Path, tasks: Sequence[str], methods: Sequence[str], seeds: str,
     return [
         sys.executable, "-m", "ftbench", "finetune", "--task", ",".join(tasks), *named, "--no-baseline",
         "--no-references", "--seeds", seeds, "--steps", str(steps), "--limit", str(ROWS), "--max-length", str(TOKENS),
-        "--lr", str(LR), "--threads", "1", "--evaluations", str(epochs), "--jobs", str(jobs), "-o", str(folder), "--quiet",
+        "--lr", str(LR), "--threads", "1", "--evaluations", str(epochs), "--jobs", str(jobs), "-o", str(folder),
+        "--quiet",
     ]  # fmt: skip
 
 
