@@ -18,6 +18,7 @@ from ftbench.reporting.predictions import read_columns
 from ftbench.runs.answer import answer
 from ftbench.runs.candidates import candidates
 from ftbench.runs.choosing import Choosing
+from ftbench.runs.engines import Setup
 from ftbench.runs.grid import Grid
 from ftbench.runs.race import Rules
 from ftbench.runs.scorer import Scorer
@@ -45,7 +46,7 @@ class Race:
         self.said: list[str] = []
 
     def go(
-        self, budget: float = 600.0, *, stop_after: int | None = None, data: str = "both"
+        self, budget: float = 600.0, *, stop_after: int | None = None, data: str = "both", setup: Setup | None = None
     ) -> tuple[Choosing, Heard, Grid]:
         """One command; ``stop_after`` so many runs it is interrupted, as by a signal."""
         heard = Heard()
@@ -54,7 +55,8 @@ class Race:
         choosing = Choosing(self.parts, raced, Store(self.root), budget, FIXED, rules, tell=self.said.append)
         known = choosing.data if data == "both" else [self.parts.pool]
         stop = lambda: stop_after is not None and len(heard.begun) >= stop_after  # noqa: E731
-        options = Options(device="cpu", threads=1, should_stop=stop)
+        options = Options(device="cpu", threads=1, should_stop=stop, setup=setup or Setup())
+        choosing.jobs = options.setup.jobs
         grid = Grid(
             choosing.store, {d.fingerprint: d for d in known}, {self.model.fingerprint: self.model}, heard, options
         )
@@ -130,6 +132,18 @@ def test_candidates_of_a_unit_meet_the_same_rows_and_seed(done: tuple[Choosing, 
             by_unit.setdefault(record.result.spec.data_seed, set()).add(tuple(columns["example"].tolist()))
     assert all(len(rows) == 1 for rows in by_unit.values()) and len(set.union(*by_unit.values())) == len(by_unit)
     assert choosing.spec("std", 3).seed == choosing.spec("lora", 3).seed == 3
+
+
+@pytest.mark.slow
+def test_workers_race_as_one_process_does(race: Callable[..., Race], done: tuple[Choosing, Grid]) -> None:
+    one = race("lora", layers=("auto",))
+    choosing, _, _ = one.go(setup=Setup(engine="local", jobs=2, threads=1))
+    here, there = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("result.json")}
+        for root in (done[0].store.root, one.root)
+    )
+    assert here == there and choosing.race.choice == done[0].race.choice
+    assert choosing.journal.finals == done[0].journal.finals
 
 
 def test_interrupted_and_continued_does_nothing_twice_and_ends_alike(race: Callable[..., Race], tmp_path: Path) -> None:
