@@ -7,7 +7,7 @@
 
 Weights are random and sizes are given: what is measured does not depend on what was learned. ``memory`` and ``step``
 have documents of 512 tokens, summaries of 128 and 50,265 words, four rows a step. ``train`` and ``write`` have the
-texts of news-headline and the embedded model's tokenizer; the peer gets the same rows, batch size, learning rate,
+articles of news-headline (164 to 512 tokens) and the embedded model's tokenizer; the peer gets the same rows, batch size, learning rate,
 smoothing and beams. Times are CPU times of the process, the two taken in turns.
 """
 
@@ -190,7 +190,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         for order, peer_fields in (("default", {}), ("length-grouped", {"train_sampling_strategy": "group_by_length"})):
             ratios = []
             for _ in range(options.rounds):
-                fields = {"max_length": 128, "max_target_length": 24, "batch_size": 16, "steps": count}
+                fields = {"max_length": options.tokens, "max_target_length": 24, "batch_size": 16, "steps": count}
                 run = training(model, data, "std", batching="bucket", **fields)
                 peer = Peer(Path(folder) / "peer", model, run, data, **peer_fields)
                 ours = seconds(lambda run=run: [step(run) for _ in range(count)] and None)
@@ -205,7 +205,7 @@ def write(options: argparse.Namespace) -> dict[str, Any]:
     data, ratios = headlines(options.rows), []
     with tempfile.TemporaryDirectory() as folder:
         model = bart(Path(folder) / "model", 30_522, options.width, options.layers)
-        fields = {"max_length": 128, "max_target_length": 24, "batch_size": 16, "steps": 1, "num_beams": 4}
+        fields = {"max_length": options.tokens, "max_target_length": 24, "batch_size": 16, "steps": 1, "num_beams": 4}
         run = training(model, data, "std", **fields)
         peer = Peer(Path(folder) / "peer", model, run, data)
         peer.trainer.model.generation_config.num_beams = 4
@@ -228,6 +228,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2, help="of each stack")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=DOCUMENT, help="of an article in train and write, at most")
     parser.add_argument("--arm", default="", help=argparse.SUPPRESS)
     parser.add_argument("--arms", type=lambda text: text.split(), default=list(ARMS))
     options = parser.parse_args()
