@@ -7,8 +7,8 @@
 
 Weights are random and sizes are given: what is measured does not depend on what was learned. ``memory`` and ``step``
 have documents of 512 tokens, summaries of 128 and 50,265 words, four rows a step. ``train`` and ``write`` have the
-articles of news-headline (164 to 512 tokens) and the embedded model's tokenizer; the peer gets the same rows, batch size, learning rate,
-smoothing and beams. Times are CPU times of the process, the two taken in turns.
+articles of news-headline, cut at 512 tokens, and the embedded model's tokenizer; the peer gets the same rows, batch
+size, learning rate, smoothing and beams. Times are CPU times of the process, the two taken in turns.
 """
 
 from __future__ import annotations
