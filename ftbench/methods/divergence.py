@@ -18,8 +18,8 @@ from torch import Tensor
 Distance = Callable[[Tensor, Tensor], Tensor]
 #: outputs of a row from which on rows are taken a few at a time
 WIDE = 2048
-#: entries of a tensor that is computed at a time
-CHUNK = 1 << 21
+#: entries of a tensor that are computed at a time: a core's cache holds fewer than a GPU needs to be busy
+CHUNK = {"cpu": 1 << 17, "cuda": 1 << 21}
 
 
 def symmetric_kl(a: Tensor, b: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class _InChunks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, distance: Distance, a: Tensor, b: Tensor) -> Tensor:
-        ctx.distance, ctx.rows = distance, max(1, CHUNK // a.shape[-1])
+        ctx.distance, ctx.rows = distance, max(1, CHUNK.get(a.device.type, CHUNK["cuda"]) // a.shape[-1])
         ctx.save_for_backward(a, b)
         pieces = zip(a.split(ctx.rows), b.split(ctx.rows), strict=True)
         return torch.cat([distance(x, y) for x, y in pieces])

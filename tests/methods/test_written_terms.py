@@ -169,11 +169,16 @@ def test_in_chunks_is_the_same_number_and_gradient(distance: Any, monkeypatch: p
     whole = distance(a, b)
     expected = torch.autograd.grad((whole * weights).sum(), (a, b), materialize_grads=True)
     monkeypatch.setattr(divergence, "WIDE", 10)
-    monkeypatch.setattr(divergence, "CHUNK", 160)  # 4 rows at a time, the last chunk is one
+    monkeypatch.setitem(divergence.CHUNK, "cpu", 160)  # 4 rows at a time, the last chunk is one
     cut = distance(a, b)
     torch.testing.assert_close(cut, whole)
     found = torch.autograd.grad((cut * weights).sum(), (a, b))
     torch.testing.assert_close(found, expected)
+    monkeypatch.setitem(divergence.CHUNK, "cpu", 80)
+    again = distance(a, b)
+    assert torch.equal(again, cut)
+    for one, other in zip(torch.autograd.grad((again * weights).sum(), (a, b)), found, strict=True):
+        assert torch.equal(one, other), "how many at a time is no part of the numbers"
 
 
 def test_in_chunks_leaves_out_what_needs_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
