@@ -170,7 +170,7 @@ def _why(choice: Choice) -> str:
         "budget": "The race ended with the time",
     }
     default = choice.standing(choice.default)
-    nothing = f"; less than {_whole(100 * choice.margin)} is taken for nothing" if choice.margin else ""
+    nothing = f"; less than {_amount(100 * choice.margin)} is taken for nothing" if choice.margin else ""
     return (
         f"{reasons[choice.why]}, after {default.units} draws: each trains on {choice.rows['train']:,} rows and scores "
         f"{choice.rows['held']:,} others. Another way replaces {choice.default} only where a 95 % interval over draws "
@@ -187,7 +187,7 @@ def _interval(one: Standing) -> str:
     return f"{_points(one.gain or 0.0, signed=True)}{ends}"
 
 
-def _whole(points: float) -> str:
+def _amount(points: float) -> str:
     return "a point" if points == 1 else f"{points:g} points"
 
 

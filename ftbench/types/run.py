@@ -229,7 +229,7 @@ def _id_fields() -> tuple[tuple[str, bool, Any], ...]:
     )
 
 
-#: kept: json.dumps makes a new one at every call
+#: canonical JSON; kept, since json.dumps makes an encoder at every call
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
