@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -191,6 +192,6 @@ def make(stack: Sequence[MethodSpec]) -> list[Method]:
 
 
 def _split_stack(text: str) -> list[str]:
-    """Splits at ``+`` between calls; the two that end ``std++`` are part of the name."""
-    parts = text.replace("std++", "std\0").split("+")
-    return [part.replace("\0", "++") for part in parts]
+    """Splits at ``+`` between calls; the two that end ``std++`` are part of the name, that of ``1e+6`` of a number."""
+    parts = re.split(r"(?<![\d.][eE])\+", text.replace("std++", "std\0"))
+    return [part.replace("std\0", "std++") for part in parts]

@@ -222,7 +222,7 @@ def _stage(source: Source, raw: Settings, name: str, own: Any, settings: Mapping
     _require_known(source, at, own, IN_STAGE, "key") if name else None
     merged = _laid_over({key: raw[key] for key in IN_STAGE if key in raw}, own)
     command = merged.get("command", "finetune")
-    if command not in settings:
+    if not isinstance(command, str) or command not in settings:
         near = nearest(str(command), settings)
         raise source.wrong([*at, "command"], f"unknown command '{command}'.{near} Known: {', '.join(settings)}")
     known = settings[command]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -55,11 +56,11 @@ class MethodSpec:
 
 
 def text_of(value: Any) -> str:
-    """A value as one types it: ``on``, ``0.5``, ``1e-05``."""
+    """A value as one types it: ``on``, ``0.5``, ``1e-05``, ``1e6``: a ``+`` would begin the next method of a stack."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
-        return short if float(short := f"{value:g}") == value else repr(value)
+        return re.sub(r"e\+0*", "e", short if float(short := f"{value:g}") == value else repr(value))
     return str(value)
 
 

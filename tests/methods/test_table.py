@@ -142,3 +142,11 @@ def test_naming_a_method_does_not_import_torch() -> None:
 
     code = "import sys, ftbench.methods; ftbench.methods.parse_stack('std'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("typed", ["1e+6", "1000000", "1E+06", "1e6"])
+def test_a_number_may_have_a_plus(typed: str) -> None:
+    """It does not begin another method, neither as typed nor in the label."""
+    stack = parse_stack(f"llrd+r3f:weight={typed}+ema")
+    assert [method.name for method in stack] == ["llrd", "r3f", "ema"]
+    assert stack[1].fields == {"weight": 1e6} and stack[1].label == "r3f:weight=1e6"

@@ -116,6 +116,7 @@ def test_a_profile_is_laid_over(written: Any) -> None:
     ("stage = 1\n", "line 1: 'stage' is 1: expected a table"),
     ("[stage.a.defaults]\nstep = 1\n", "line 2: unknown setting 'step' of finetune. Did you mean 'steps'"),
     ("[defaults]\nlr = { a = 1 }\n", "line 2: 'lr' is a table"),
+    ("[[command]]\n", "unknown command"), ("command = 3\n", "line 1: unknown command '3'"),
     ("title = 3\n", "line 1: title is 3: expected str"),
     ("[defaults\n", "is not TOML"),
     ("[defaults]\ntrust-remote-code = true\n", "line 2: unknown setting 'trust-remote-code'"),
