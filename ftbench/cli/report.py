@@ -100,8 +100,10 @@ def report(
         ftbench report --require 'task=rte method=r3f metric>=0.68' --compare baseline --fail-on-regression
     """
     from ftbench.cli.output import FURTHER
+    from ftbench.reporting import gate
     from ftbench.reporting.render import FORMS
     from ftbench.reporting.reports import DEFAULT, REPORTS, claim_names
+    from ftbench.reporting.study import Study
 
     form = "json" if json else flags.one_of(form, (*FORMS, "csv-long"), "format")
     flags.one_of(selection, ("last", "best"), "selection")
@@ -121,12 +123,13 @@ def report(
     how: dict[str, Any] = {"searches": searches, "selection": selection, "family": family}
     short = not named and not beside and form in ("rich", "markdown")
     baseline = _read([compare], where or [], metric, skipped)[0] if compare else None
-    demanded = _demanded(records, require or [], **how)  # first: one that is none is said before the tables
+    study = Study(records, **how)
+    demanded = [gate.require(study, text) for text in require or []]  # what is no demand is said before the tables
     _write(records, html, figures, skipped, **how)
     _print(records, flags.flatten(by), names, form, sort, short=short, **how)
     if not (require or compare):
         return
-    met = _check(records, demanded, baseline, form, summary=summary, **how)
+    met = _check(study, demanded, baseline, form, summary)
     if not met and (require or fail_on_regression):
         raise typer.Exit(1)
 
@@ -244,28 +247,14 @@ def _document(about: dict[str, Any], study: Study, names: Sequence[str]) -> dict
     return {"by": about, **document} if about else document
 
 
-def _demanded(records: Sequence[Record], require: Sequence[str], **how: Any) -> list[Verdict]:
-    """What came of each demand."""
-    if not require:
-        return []
-    from ftbench.reporting import gate
-    from ftbench.reporting.study import Study
-
-    study = Study(records, **how)
-    return [gate.require(study, text) for text in require]
-
-
 def _check(
-    records: Sequence[Record], demanded: Sequence[Verdict], baseline: Sequence[Record] | None, form: str,
-    *, summary: Path | None, **how: Any,
-) -> bool:  # fmt: skip
+    study: Study, demanded: Sequence[Verdict], baseline: Sequence[Record] | None, form: str, summary: Path | None
+) -> bool:
     """Compares with the baseline, says on stderr what is met, and appends the summary; whether all is met."""
     from ftbench.reporting import gate
     from ftbench.reporting.render import render
     from ftbench.reporting.reports import make
-    from ftbench.reporting.study import Study
 
-    study = Study(records, **how)
     verdicts = list(demanded)
     tables = [make(study, "runs"), make(study, "differences")]
     if baseline is not None:

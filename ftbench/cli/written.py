@@ -16,6 +16,7 @@ from ftbench.cli.study import Prepared, preparing
 from ftbench.cli.summarize import summarize
 from ftbench.cli.variability import variability
 from ftbench.errors import UsageError
+from ftbench.methods import split_stack
 from ftbench.runs.study_file import Source, Stage, cells
 
 #: what a study file may ask for
@@ -66,7 +67,7 @@ def prepare(stage: Stage, source: Source, output_dir: Path, machine: Mapping[str
 def _require_no_code(source: Source, cell: Mapping[str, Any]) -> None:
     """Raises UsageError for a method given as ``module:Class``, which would run whatever the module holds."""
     named = [str(each) for key in ("method", "tune") for each in _as_list(cell.get(key))]
-    for call in (call for text in named for call in text.split("+")):
+    for call in (call for text in named for call in split_stack(text)):
         _, colon, fields = call.partition(":")
         if colon and "=" not in fields.partition(":")[0]:
             line = source.line_with(f"'{call}'")

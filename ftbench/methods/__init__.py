@@ -123,7 +123,7 @@ def parse_stack(text: str) -> tuple[MethodSpec, ...]:
     Raises UsageError for unknown names or fields, values out of range, a name twice, and stacks that cannot be.
     """
     stack = []
-    for call in _split_stack(text):
+    for call in split_stack(text):
         name, fields = _parse(call)
         if name == "std" and not fields:
             continue
@@ -191,7 +191,7 @@ def make(stack: Sequence[MethodSpec]) -> list[Method]:
     return [build(method_class(spec.name), spec.fields, spec.name) for spec in stack]
 
 
-def _split_stack(text: str) -> list[str]:
+def split_stack(text: str) -> list[str]:
     """Splits at ``+`` between calls; the two that end ``std++`` are part of the name, that of ``1e+6`` of a number."""
     parts = re.split(r"(?<![\d.][eE])\+", text.replace("std++", "std\0"))
     return [part.replace("std\0", "std++") for part in parts]

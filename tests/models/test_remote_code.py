@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ftbench.cli.app import main
 from ftbench.errors import UsageError
 from ftbench.models.locate import fingerprint, locate
+from tests.cli.conftest import call
 
 #: by family: what its classes are called, and the head that a command loads
 FAMILIES = {"bert": ("Bert", "ForSequenceClassification"), "bart": ("Bart", "ForConditionalGeneration")}
@@ -76,24 +75,17 @@ def test_only_by_a_flag_that_is_recorded(
     with_code: Callable[..., tuple[Path, Path]],
     tiny_folder: Callable[..., Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, mark = with_code("bart" if command == "summarize" else "bert")
     rows = str(tiny_folder())
     task = ["--source", rows, "--targets", rows] if command == "probe" else ["-t", rows]
-    asked = ["ftbench", command, *task, "-m", str(folder), *COMMANDS[command]]
+    asked = [command, *task, "-m", str(folder), *COMMANDS[command]]
     asked += ["--device", "cpu", "--threads", "1", "--quiet", "-o", str(tmp_path / "runs")]
-    monkeypatch.setattr(sys, "argv", asked)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
+    assert call(*asked) == 2
     assert "own-model' cannot be loaded" in capsys.readouterr().err
     assert not mark.exists(), "its code was run"
-    monkeypatch.setattr(sys, "argv", [*asked, "--trust-remote-code"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0, capsys.readouterr().err
+    assert call(*asked, "--trust-remote-code") == 0, capsys.readouterr().err
     assert mark.exists()
     results = list((tmp_path / "runs").rglob("result.json"))
     assert results
@@ -107,30 +99,24 @@ def test_predict_runs_it_by_the_flag_only(
     with_code: Callable[..., tuple[Path, Path]],
     tiny_folder: Callable[..., Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of a run, and of a model that somebody gave us: that it was trusted once says nothing of now."""
     folder, mark = with_code()
 
-    def exit_code(*asked: str) -> object:
-        monkeypatch.setattr(sys, "argv", ["ftbench", *asked, "--device", "cpu"])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code
-
     runs, given, new = tmp_path / "runs", tmp_path / "given", tmp_path / "new.csv"
-    settings = [*COMMANDS["finetune"], "--threads", "1", "--quiet", "--save-model", "best", "--trust-remote-code"]
-    tuned = exit_code("finetune", "-t", str(tiny_folder()), "-m", str(folder), *settings, "-o", str(runs))
+    settings = [*COMMANDS["finetune"], "--device", "cpu", "--threads", "1", "--quiet", "--save-model", "best"]
+    tuned = call("finetune", "-t", tiny_folder(), "-m", folder, *settings, "-o", runs, "--trust-remote-code")
     assert tuned == 0, capsys.readouterr().err
     shutil.copytree(next(runs.rglob("model")), given)
     new.write_text("text\na good film\n")
     for trained in (runs, given):
         mark.unlink()
-        assert exit_code("predict", str(trained), str(new), "--text", "text") == 2
+        predict = ["predict", trained, new, "--text", "text", "--device", "cpu"]
+        assert call(*predict) == 2
         assert "cannot be loaded" in capsys.readouterr().err
         assert not mark.exists(), "its code was run"
-        assert exit_code("predict", str(trained), str(new), "--text", "text", "--trust-remote-code") == 0
+        assert call(*predict, "--trust-remote-code") == 0
         assert mark.exists() and "prediction" in capsys.readouterr().out
 
 
