@@ -123,11 +123,12 @@ def report(
     how: dict[str, Any] = {"searches": searches, "selection": selection, "family": family}
     short = not named and not beside and form in ("rich", "markdown")
     baseline = _read([compare], where or [], metric, skipped)[0] if compare else None
-    study = Study(records, **how)
-    demanded = [gate.require(study, text) for text in require or []]  # what is no demand is said before the tables
+    study = Study(records, **how) if require or compare else None
+    # before the tables: what is no demand is said at once
+    demanded = [gate.require(study, text) for text in require or []] if study else []
     _write(records, html, figures, skipped, **how)
     _print(records, flags.flatten(by), names, form, sort, short=short, **how)
-    if not (require or compare):
+    if study is None:
         return
     met = _check(study, demanded, baseline, form, summary)
     if not met and (require or fail_on_regression):
