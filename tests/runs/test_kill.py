@@ -69,7 +69,7 @@ def undisturbed(command: Callable[..., Any], tmp_path: Path) -> dict[str, bytes]
 def test_killed_at_three_moments(command: Callable[..., Any], tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     for name, moment in (
         ("early", lambda folder: step_on_disk(folder, "std") > 0),
-        ("between", lambda folder: step_on_disk(folder, "std") < 0),
+        ("between", lambda folder: any(folder.glob("*/r3f-*/claim.json"))),  # std gave its claim back before that
         ("late", lambda folder: step_on_disk(folder, "r3f") >= STEPS // 2),
     ):
         folder = tmp_path / name
