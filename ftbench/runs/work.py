@@ -106,10 +106,12 @@ class Bench:
 
     def _attempt(self, spec: RunSpec) -> Record:
         from ftbench.runs.environment import environment
+        from ftbench.training.precision import warn_if_slow
         from ftbench.training.run import Place
         from ftbench.training.watch import Control
 
         device = set_up(self.options)
+        warn_if_slow(device, spec.precision)
         options = self.options
         place = Place(self.store.folder(spec), device, options.cache, options.prefix_cache)
         control = Control(self.progress, options.checkpoint_every, options.should_stop)
