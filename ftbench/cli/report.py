@@ -130,8 +130,8 @@ def report(
     _print(records, flags.flatten(by), names, form, sort, short=short, **how)
     if study is None:
         return
-    met = _check(study, demanded, baseline, form, summary)
-    if not met and (require or fail_on_regression):
+    compared = _check(study, demanded, baseline, form, summary)
+    if not all(one.met for one in demanded) or (fail_on_regression and compared is not None and not compared.met):
         raise typer.Exit(1)
 
 
@@ -250,17 +250,18 @@ def _document(about: dict[str, Any], study: Study, names: Sequence[str]) -> dict
 
 def _check(
     study: Study, demanded: Sequence[Verdict], baseline: Sequence[Record] | None, form: str, summary: Path | None
-) -> bool:
-    """Compares with the baseline, says on stderr what is met, and appends the summary; whether all is met."""
+) -> Verdict | None:
+    """Compares with the baseline, says on stderr what is met, and appends the summary; what the comparison says."""
     from ftbench.reporting import gate
     from ftbench.reporting.render import render
     from ftbench.reporting.reports import make
 
-    verdicts = list(demanded)
+    verdicts, compared = list(demanded), None
     tables = [make(study, "runs"), make(study, "differences")]
     if baseline is not None:
         comparison = gate.against(study, baseline)
-        verdicts.append(comparison.verdict())
+        compared = comparison.verdict()
+        verdicts.append(compared)
         tables.append(comparison.table())
         if form in ("rich", "markdown", "latex"):
             print()
@@ -270,7 +271,7 @@ def _check(
     if summary is not None:
         text = gate.step_summary(verdicts, [render(t, "markdown") for t in tables if t and t.rows])
         _save(summary, text, mode="a")
-    return all(verdict.met for verdict in verdicts)
+    return compared
 
 
 def _save(path: Path, text: str, mode: str = "w") -> None:

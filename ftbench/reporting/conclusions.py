@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ftbench.reporting.cells import NOT_LEARNED, Cell, Group, by_rows, described, to_cells, varying
+from ftbench.reporting.cells import NO_REFERENCE, NOT_LEARNED, Cell, Group, by_rows, described, to_cells, varying
 from ftbench.reporting.differences import BOTH, Difference
 from ftbench.reporting.findings import of_layers, of_probes
 from ftbench.reporting.study import Study
@@ -71,8 +72,10 @@ def as_lines(found: Sequence[Conclusion]) -> list[str]:
 
 def _of_group(group: Group, differences: Sequence[Difference]) -> Conclusion:
     std = group.std
-    if std is None or std.mean is None:
+    if std is None or not std.ok:
         return Conclusion("no finished std beside these runs, so methods are not compared.")
+    if std.mean is None:
+        return Conclusion(f"std has no {std.metric or 'score'}, so methods are not compared.")
     best = group.bar(std)
     mean = score(std.metric, std.mean)
     about = f"{std.method} {metric_name(std.metric)} {mean} over {several(len(std.scores), 'run')}"
@@ -81,6 +84,8 @@ def _of_group(group: Group, differences: Sequence[Difference]) -> Conclusion:
         why = f"no better than {best.method} ({bar}) without fine-tuning: methods are not compared."
         return Conclusion(f"{about}, {why}")
     against = f", against {bar} of {best.method} without fine-tuning" if best is not None else ""
+    if group.verdict == NO_REFERENCE:
+        against = "; there are no reference rows, so whether it learned anything is not known"
     here = [d for d in differences if d.std.records[0] is std.records[0]]
     here.sort(key=lambda d: _ORDER.index(d.verdict))
     more = [f"{len(here) - 8} more methods are in the tables."] if len(here) > 8 else []
@@ -95,7 +100,8 @@ def _of_method(d: Difference) -> str:
         return f"{d.cell.method}: the same score as std in all {over}."
     unit, ends = _unit(d), (d.headline.mean, d.headline.low, d.headline.high)
     mean, low, high = (f"{round(unit * end, 1) + 0.0:+.1f}" if unit > 1 else f"{end:+.3g}" for end in ends)
-    moved = f"{mean}{' points' if unit > 1 else ''} [{low}, {high}]"
+    interval = f" [{low}, {high}]" if math.isfinite(d.headline.high) else ""
+    moved = f"{mean}{' points' if unit > 1 else ''}{interval}"
     weak = "" if d.basis == BOTH else f", over {d.basis} only"
     if d.verdict == "undecided":
         seen = f"; a true one of {unit * d.detectable:.2g} would be found four times in five" if d.detectable else ""

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ftbench.reporting.pairs import smallest_p
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 #: below so many pairs of seeds the crossed interval is never narrower than the seeds' own t interval
@@ -54,7 +56,7 @@ def crossed(seeds: Array, examples: Array, rows: int, level: float = 0.95) -> Es
     df = variance**2 / below if below > 0 else float(n - 1)
     estimate = _student(mean, math.sqrt(variance), df, level)
     alone = seeds_only(seeds, level)
-    if n < FEWEST_CROSSED and alone.high - alone.low > estimate.high - estimate.low:
+    if n < FEWEST_CROSSED and alone.se > 0 and alone.high - alone.low > estimate.high - estimate.low:
         return alone
     return estimate
 
@@ -63,10 +65,17 @@ def seeds_only(seeds: Array, level: float = 0.95) -> Estimate:
     """Student's paired t of (S,) differences, S >= 2: further seeds on these very test examples.
 
     Where methods order the test examples differently it rejects true nulls the more often the more seeds there are,
-    for no number of seeds makes up for few examples.
+    for no number of seeds makes up for few examples. Where all differences are one number other than 0, which on few
+    test examples happens by chance, t has nothing to go on: p and interval are the exact sign-flip test's, 2 / 2^S and
+    that number alone, or (-inf, inf) where so few seeds cannot rule out anything.
     """
     n = len(seeds)
-    return _student(float(seeds.mean()), float(seeds.std(ddof=1)) / math.sqrt(n), float(n - 1), level)
+    estimate = _student(float(seeds.mean()), float(seeds.std(ddof=1)) / math.sqrt(n), float(n - 1), level)
+    if estimate.se > 0 or estimate.p == 1:
+        return estimate
+    p = smallest_p(n)
+    ends = (estimate.mean, estimate.mean) if p < 1 - level else (-math.inf, math.inf)
+    return Estimate(estimate.mean, 0.0, estimate.df, *ends, p)
 
 
 def examples_only(mean: float, examples: Array, rows: int, level: float = 0.95) -> Estimate:

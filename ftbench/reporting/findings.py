@@ -33,9 +33,10 @@ def _of_encoder(encoder: str, found: list[Probed], pretrained: float | None, ran
     if pretrained is None or random is None:
         return f"{about}: no pretrained or no random encoder beside it, so what was kept cannot be said."
     lead = f"{here[0].metric} {pretrained:.3f} before, {random:.3f} of a random encoder"
-    if pretrained <= random:
+    side = here[0].side
+    if side * (pretrained - random) <= 0:
         return f"{about}: {lead}; without a lead nothing can be kept of it."
-    shares = [(one, kept(_score(one), pretrained, random)) for one in here]
+    shares = [(one, kept(_score(one), pretrained, random, side)) for one in here]
     said = [
         f"{' '.join(filter(None, (one.spec.method, recipe_text(one, found))))} {share:.0%} ({len(one.ok)})"
         for one, share in shares

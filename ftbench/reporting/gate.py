@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ftbench.errors import UsageError
+from ftbench.reporting import intervals
 from ftbench.reporting.cells import (
     LABELS,
     RECIPE_AXES,
@@ -24,6 +25,7 @@ from ftbench.reporting.differences import Difference, contrast, with_holm
 from ftbench.reporting.select import FIELDS, Clause, parse_clauses, passes
 from ftbench.reporting.study import Study
 from ftbench.reporting.summaries import summary
+from ftbench.reporting.words import several
 from ftbench.types import Column, Record, Table
 
 #: what a demand can be about, besides the name of any metric
@@ -31,6 +33,8 @@ MEASURES = (
     "metric", "mean", "sd", "median", "min", "max", "n", "failed", "degenerate", "low", "high", "difference",
     "difference_low", "difference_high", "p_holm", "verdict",
 )  # fmt: skip
+#: what tells the runs of one arm apart
+_OF_RUNS = ("seed", "data_seed", "status")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def require(study: Study, text: str) -> Verdict:
 
     text: clauses as in ``--where`` (which arms), and at least one on a measure: ``metric>=0.68`` (the headline's mean),
     ``low>=0.65`` (the lower end of its interval), ``difference>=0`` (to std), ``accuracy>=0.9``, ``failed=0``.
-    Raises UsageError for a text that is no demand.
+    Raises UsageError for a text that is no demand, and for one on some runs of an arm.
     """
     metrics = {name for r in study.records for s in r.result.metrics.values() for m in s.values() for name in m}
     known = {**FIELDS, **{name: name for name in (*sorted(metrics), *MEASURES)}}
@@ -56,6 +60,11 @@ def require(study: Study, text: str) -> Verdict:
     if not demands:
         named = ", ".join(MEASURES)
         raise UsageError(f"--require '{text}' demands nothing: add a clause such as metric>=0.68. Known: {named}")
+    for clause in which:
+        if clause.key in _OF_RUNS:
+            raise UsageError(
+                f"--require '{clause}': a demand is on all runs of an arm. Give --where '{clause}' as well"
+            )
     arms, _ = to_cells(unique(study.records), study.selection)
     cells = [cell for cell in arms if passes(cell.records[0], which)]
     if not cells:
@@ -86,7 +95,8 @@ def _named(cell: Cell) -> str:
 def _values(study: Study, cell: Cell) -> dict[str, Any]:
     row = summary(cell, study.generator())
     values = {key: row[key] for key in ("mean", "sd", "median", "min", "max", "n", "failed", "degenerate")}
-    values |= {"metric": row["mean"], "low": row["rest_low"], "high": row["rest_high"]}
+    interval = intervals.mean_interval(list(cell.scores.values()), study.generator())
+    values |= {"metric": row["mean"], **({"low": interval.low, "high": interval.high} if interval else {})}
     for metric in {name for r in cell.ok for name in r.result.metrics.get(cell.selection, {}).get("validation", {})}:
         scores = [s for r in cell.ok if (s := r.result.score(metric, cell.selection)) is not None]
         values[metric] = float(np.mean(scores)) if scores else None
@@ -107,23 +117,31 @@ _COLUMNS = (
 )  # fmt: skip
 RULE = (
     "Change: now less baseline, over the seeds that both have, arms of one task, settings and method; revisions of "
-    "code may differ, rows and weights may not. 'worse' is a regression: p below 5 % after Holm's correction over arms."
+    "code may differ, rows and weights may not. 'worse' is a regression: p below 5 % after Holm's correction over "
+    "arms; and so is a run that failed and that the baseline finished."
 )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms now against the same arms in a baseline; ``refused`` says why others were not compared."""
+    """Arms now against the same arms in a baseline.
+
+    refused: why others were not compared; broken: arms with runs that failed and that the baseline finished
+    """
 
     changes: tuple[Difference, ...]
     refused: tuple[str, ...]
+    broken: tuple[str, ...] = ()
 
     @property
     def regressions(self) -> list[Difference]:
         return [change for change in self.changes if change.verdict == "worse"]
 
     def verdict(self) -> Verdict:
-        """Not met when an arm got worse, or when nothing could be compared."""
+        """Not met when an arm got worse or fails where it did not, or when nothing could be compared."""
+        if self.broken:
+            more = f" (and {len(self.broken) - 1} more arms)" if len(self.broken) > 1 else ""
+            return Verdict(False, f"regression: {self.broken[0]}{more}")
         if not self.changes:
             why = f": {self.refused[0]}" if self.refused else ""
             return Verdict(False, f"nothing to compare with the baseline{why}")
@@ -136,7 +154,8 @@ class Comparison:
                 f"regression: {_named(first.cell)} changed by {first.headline.mean:+.4f} "
                 f"[{first.headline.low:+.4f}, {first.headline.high:+.4f}], p {first.p_holm:.3g} after Holm{more}",
             )
-        return Verdict(True, f"no regression in {len(self.changes)} arms")
+        apart = f"; {len(self.refused)} not compared: {self.refused[0]}" if self.refused else ""
+        return Verdict(True, f"no regression in {several(len(self.changes), 'arm')}{apart}")
 
     def table(self) -> Table:
         """A row for each arm that was compared."""
@@ -150,26 +169,38 @@ class Comparison:
             if d.headline is not None:
                 row |= {"low": d.headline.low, "high": d.headline.high, "p": d.headline.p}
             rows.append(row)
-        return Table("Against the baseline", setting_columns(keys) + _COLUMNS, tuple(rows), (RULE, *self.refused))
+        notes = [f"{text}." for text in self.broken] + [f"Not compared: {text}." for text in self.refused]
+        return Table("Against the baseline", setting_columns(keys) + _COLUMNS, tuple(rows), (RULE, *notes))
 
 
 def against(study: Study, baseline: Sequence[Record]) -> Comparison:
     """Every arm that the baseline has too, compared seed by seed; never rows or weights with others."""
     now, before = (to_cells(unique(records), study.selection)[0] for records in (study.records, baseline))
-    found, refused = [], []
+    found, refused, broken = [], [], []
     for cell in now:
         same = [other for other in before if _identity(other) == _identity(cell)]
         usable = [other for other in same if not _mismatch(cell, other)]
         if len(usable) != 1:
             why = _mismatch(cell, same[0]) if same and not usable else "several arms there" if usable else "not there"
-            refused.append(f"Not compared: {_named(cell)}: {why}.")
+            refused.append(f"{_named(cell)}: {why}")
             continue
+        if failed := _failed_of(cell, usable[0]):
+            runs = f"{failed} of {several(len(usable[0].scores), 'run')} that the baseline finished"
+            broken.append(f"{_named(cell)}: {runs} failed here")
         keys = [key for key in cell.scores if key in usable[0].scores]
         if keys:
             found.append(contrast(cell, usable[0], keys, study.kept))
         else:
-            refused.append(f"Not compared: {_named(cell)}: no seed that both finished.")
-    return Comparison(tuple(with_holm(found, "all")), tuple(refused))
+            refused.append(f"{_named(cell)}: no seed that both finished")
+    here = {_identity(cell) for cell in now}
+    refused += [f"{_named(other)}: in the baseline only" for other in before if _identity(other) not in here]
+    return Comparison(tuple(with_holm(found, "all")), tuple(refused), tuple(broken))
+
+
+def _failed_of(cell: Cell, before: Cell) -> int:
+    """How many runs failed here that the baseline finished."""
+    specs = [record.result.spec for record in cell.records if record.result.status != "ok"]
+    return sum((spec.data_seed, spec.seed) in before.scores for spec in specs)
 
 
 def _identity(cell: Cell) -> tuple[Any, ...]:
@@ -180,7 +211,7 @@ def _mismatch(cell: Cell, other: Cell) -> str:
     """What makes the two scores of different things; empty where nothing does."""
     names = [key for key in VERSIONS if key in ("data", "weights", "task_revision")]
     apart = [LABELS[key] for key in names if cell.setting(key) != other.setting(key)]
-    if cell.metric != other.metric:
+    if cell.ok and cell.metric != other.metric:
         apart.append("metric")
     return f"{', '.join(apart)} differ from the baseline's" if apart else ""
 

@@ -41,7 +41,7 @@ def notes_for(
         notes.append(f"{NO_REFERENCE}: whether std learned could not be checked, so differences may mean nothing.")
     if NO_BASELINE in verdicts:
         notes.append(
-            f"{NO_BASELINE}: no finished std arm of the same rows and recipe "
+            f"{NO_BASELINE}: no std arm of the same rows and recipe that finished and has this score "
             "(for std++: not exactly one of fewer steps)."
         )
     notes += _lead_notes(groups) + _pair_notes(rows) + _tuning_notes(groups)

@@ -21,7 +21,8 @@ FEWEST_ASO = 5
 def paired_t(differences: Sequence[float]) -> float | None:
     """Two-sided p of Student's paired test that the mean of (n,) differences is 0; None for n < 2.
 
-    t = mean / (sd / sqrt(n)), n - 1 degrees of freedom (Student 1908). Without spread p is 1 at a mean of 0, else 0.
+    t = mean / (sd / sqrt(n)), n - 1 degrees of freedom (Student 1908). Without spread there is no t: p is 1 at a mean
+    of 0, else the smallest that the sign-flip test can give.
     """
     values = np.asarray(differences, dtype=np.float64)
     n = len(values)
@@ -31,7 +32,7 @@ def paired_t(differences: Sequence[float]) -> float | None:
 
     mean, sd = float(values.mean()), float(values.std(ddof=1))
     if sd <= 1e-12 * max(1.0, abs(mean)):
-        return 1.0 if abs(mean) <= 1e-12 else 0.0
+        return 1.0 if abs(mean) <= 1e-12 else smallest_p(n)
     return float(2 * stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
 
 

@@ -112,6 +112,12 @@ def _unlike(cell: Cell, figure: Published) -> str:
         found.append(f"{spec.train_size} rows")
     if spec.label_noise or spec.imbalance is not None or spec.limit is not None or spec.select_on or spec.folds:
         found.append("other rows")
+    if spec.layers:
+        found.append(f"layers {spec.layers}")
+    if spec.encoder:
+        found.append(f"tuned on {spec.encoder} before")
+    if spec.head == "kept":
+        found.append("head of the checkpoint")
     if not _scores(cell, figure.metric):
         found.append(f"no {figure.metric}" if figure.metric != "?" else "metric not said")
     return ", ".join(found)

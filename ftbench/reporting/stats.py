@@ -37,7 +37,7 @@ class Summary(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """Mean of ``a - b`` over ``n`` shared keys; ``low`` and ``high`` are None for n = 1."""
+    """Mean of ``a - b`` over ``n`` shared keys; ``low`` and ``high`` are None where there is no interval."""
 
     n: int
     mean: float
@@ -80,13 +80,17 @@ def paired_difference(a: Mapping[Key, float], b: Mapping[Key, float]) -> PairedD
     """Mean of ``a[key] - b[key]`` over the keys both have, with its 95 % t interval; None without a shared key.
 
     What the seed does to both runs cancels: var(a - b) = var a + var b - 2 cov(a, b). The interval takes the
-    pairs as independent; pairs that share a data seed are not quite.
+    pairs as independent; pairs that share a data seed are not quite. None either for fewer than six differences that
+    are all one number other than 0: on few test examples that happens by chance, and no t can be made of it.
     """
     differences = [value - b[key] for key, value in a.items() if key in b]
     if not differences:
         return None
-    low, high = t_interval(differences) or (None, None)
-    return PairedDifference(len(differences), statistics.fmean(differences), low, high)
+    n, mean = len(differences), statistics.fmean(differences)
+    low, high = t_interval(differences) or (0.0, 0.0)
+    if n < 2 or (high - low <= 1e-12 < abs(mean) and n < FEWEST_PAIRS):
+        return PairedDifference(n, mean, None, None)
+    return PairedDifference(n, mean, low, high)
 
 
 def headline(result: Result, selection: str = "last") -> str:

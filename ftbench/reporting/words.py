@@ -32,7 +32,7 @@ def signed(value: float) -> str:
 
 def number(value: float) -> str:
     """``0.712``."""
-    return f"{value:.3f}"
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def percent(value: float) -> str:
@@ -42,7 +42,7 @@ def percent(value: float) -> str:
 
 def hundredths(value: float) -> str:
     """``35.12`` of 0.3512: how the field prints ROUGE."""
-    return f"{100 * value:.2f}"
+    return f"{round(100 * value, 2) + 0.0:.2f}"
 
 
 def signed_hundredths(value: float) -> str:
@@ -57,8 +57,8 @@ def score(metric: str, value: float) -> str:
 
 def precise(metric: str, value: float, signed: bool = False) -> str:
     """A score with one digit more than tables have: ``0.7123``."""
-    sign = "+" if signed else ""
-    return f"{100 * value:{sign}.3f}" if metric in ROUGE else f"{value:{sign}.4f}"
+    sign, digits = "+" if signed else "", 3 if metric in ROUGE else 4
+    return f"{round(100 * value if metric in ROUGE else value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def short(value: Any) -> str:

@@ -15,6 +15,7 @@ from ftbench.reporting.predictions import Kept, read_columns
 from ftbench.reporting.render import render
 from ftbench.reporting.reports import make
 from ftbench.reporting.study import Study
+from ftbench.reporting.words import cell_text
 from ftbench.types import MethodSpec, Record
 from tests.reporting.conftest import R3F, REFS, arms, references, row, run, study_on_disk
 
@@ -52,6 +53,17 @@ def test_without_predictions_seeds_vary_and_that_is_said() -> None:
     assert found.headline == found.seeds_only == pytest.approx(crossed.seeds_only(np.array([0.03, 0.03, 0.04])))
     table = differences_table([found])
     assert table and any("Interval over seeds only" in n and predictions.NOT_KEPT in n for n in table.notes)
+
+
+def test_the_same_difference_in_few_seeds_decides_nothing() -> None:
+    """On few test examples two pairs differ by the same amount by chance, and no correction could undo a p of 0."""
+    found = only(arms([0.70, 0.71], [0.71, 0.72]))
+    assert found.headline and found.headline.p == 0.5 and found.verdict == "undecided" and found.detectable is None
+    shown = row(differences_table([found]), "r3f")
+    assert cell_text(shown, "difference") == "+0.010 [\N{EN DASH}]"
+    six = only(arms([0.70 + s / 100 for s in range(6)], [0.71 + s / 100 for s in range(6)]))
+    assert six.headline and six.headline.p == 2**-5 and six.verdict == "better"
+    assert (six.headline.low, six.headline.high) == (six.headline.mean, six.headline.mean)
 
 
 def test_one_pair_of_seeds() -> None:

@@ -48,6 +48,20 @@ def test_wrong_demands_are_named(text: str, said: str) -> None:
         gate.require(STUDY, text)
 
 
+def test_the_interval_of_the_mean_is_of_all_scores() -> None:
+    """Runs that predict nothing stay in the mean, and in what is demanded of its interval."""
+    facts = {"headline": "accuracy", "majority_score": 0.5, "kind": "classification"}
+    runs = [run(0.91 if seed < 5 else 0.5, seed, R3F, facts=facts) for seed in range(10)]
+    assert not gate.require(Study(runs), "method=r3f low>=0.85").met
+    assert gate.require(Study(runs), "method=r3f degenerate=5 low>=0.5").met
+
+
+@pytest.mark.parametrize("clause", ["seed=0", "status=ok", "data_seed=0"])
+def test_a_demand_on_some_runs_of_an_arm_is_refused(clause: str) -> None:
+    with pytest.raises(UsageError, match=f"--where '{clause}'"):
+        gate.require(STUDY, f"{clause} metric>=0.5")
+
+
 def moved(by: float, **spec: object) -> list[Record]:
     return [run(s + by, i, R3F, **spec) for i, s in enumerate((0.70, 0.72, 0.74, 0.71, 0.73, 0.72))]
 
@@ -78,7 +92,22 @@ def test_revisions_of_code_may_differ_rows_and_weights_may_not() -> None:
         assert found.refused[0] in render(found.table(), "markdown")
 
 
+def test_runs_that_fail_now_are_a_regression() -> None:
+    def failing(seeds: set[int]) -> list[Record]:
+        return [run(None, r.result.spec.seed, R3F, status="diverged") if r.result.spec.seed in seeds else r
+                for r in moved(0)]  # fmt: skip
+
+    for seeds in (set(range(6)), {4}):
+        found = against(failing(seeds), moved(0))
+        assert not found.verdict().met and not found.regressions
+        assert f"{len(seeds)} of 6 runs that the baseline finished failed here" in found.verdict().line
+        assert found.verdict().line.removeprefix("regression: ") in render(found.table(), "markdown")
+    assert against(moved(0), failing({4})).verdict().met, "what failed there too is none"
+
+
 def test_what_is_not_in_the_baseline_is_said() -> None:
+    found = against(moved(0), [*moved(0), run(0.9)])
+    assert found.verdict().met and "rte std (accuracy, n 1): in the baseline only" in found.verdict().line
     found = against([*moved(0), run(0.9)], moved(0))
     assert found.verdict().met and "rte std (accuracy, n 1): not there" in found.refused[0]
     assert "no seed that both finished" in against([run(0.7, 9, R3F)], moved(0)).refused[0]

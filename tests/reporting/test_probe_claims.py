@@ -108,8 +108,8 @@ def test_the_share_is_of_the_lead_over_all_tasks() -> None:
 def test_expressive_power_needs_std_plus_and_reports_where_metrics_disagree() -> None:
     def arm(method: str, r2: float, score: float, rank: float) -> list[Record]:
         return [
-            probed(score + 0.001 * ((3 * s) % 4), "sst2", method, s,
-                   collapse={"ridge_r2": r2 + 0.001 * s * s, "effective_rank": rank, "gm_5": -rank})
+            probed(score * (1 + 0.001 * ((3 * s) % 4)), "sst2", method, s,
+                   collapse={"ridge_r2": r2 * (1 + 0.001 * s * s), "effective_rank": rank, "gm_5": -rank})
             for s in range(6)
         ]  # fmt: skip
 

@@ -60,7 +60,8 @@ def test_paired_t_is_scipys() -> None:
     differences = random().normal(0.3, 1, 9)
     assert pairs.paired_t(differences) == pytest.approx(reference.ttest_1samp(differences, 0).pvalue)
     assert pairs.paired_t([0.1]) is None
-    assert pairs.paired_t([0.0, 0.0]) == 1.0 and pairs.paired_t([0.1, 0.1]) == 0.0
+    assert pairs.paired_t([0.0, 0.0]) == 1.0
+    assert pairs.paired_t([0.1] * 2) == 0.5 and pairs.paired_t([0.1] * 6) == 2**-5, "without spread: the sign flip's"
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 11])
