@@ -237,10 +237,11 @@ def by_rows(arms: list[Cell], references: list[Cell]) -> list[tuple[list[Cell], 
         beside = sorted((cell for cell in cells if cell.reference), key=_reference_order)
         here = [cell for cell in cells if not cell.reference]
         bases = {id(cell): _baseline(cell, here) for cell in here}
-        recipes: dict[tuple[str, str], list[Cell]] = {}
+        recipes: dict[tuple[Any, ...], list[Cell]] = {}
         for cell in here:
             base = bases[id(cell)]
-            recipes.setdefault((base.method if base else "", (base or cell).recipe()), []).append(cell)
+            of = (base.method, base.setting("method_revision")) if base else ()
+            recipes.setdefault((*of, (base or cell).recipe()), []).append(cell)
         groups = [
             Group(tuple(beside), bases[id(found[0])], tuple(sorted(found, key=_method_order)))
             for found in recipes.values()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ftbench.metrics import ROUGE
 from ftbench.reporting import across
 from ftbench.reporting.cells import ROW_AXES, Cell, Group, by_rows, described, to_cells, varying
 from ftbench.reporting.cost_charts import COSTS, budgets, front, interaction
+from ftbench.reporting.crossed import Estimate
 from ftbench.reporting.differences import Difference
 from ftbench.reporting.layer_charts import layer_charts
 from ftbench.reporting.marks import MOST, MOST_LINES, Chart, Mark
@@ -33,13 +34,7 @@ def charts(study: Study) -> list[Chart]:
     found += [chart for cost in COSTS for _, groups in sets[:MOST] if (chart := front(groups, keys, cost))]
     found += [chart for _, groups in sets[:MOST] if (chart := interaction(groups, keys))]
     found += [*budgets(study), *probe_charts(study), *layer_charts(study)]
-    return [_numbered(chart, found[:i]) for i, chart in enumerate(found)]
-
-
-def _numbered(chart: Chart, before: Sequence[Chart]) -> Chart:
-    """Names are unique: they become names of files."""
-    same = sum(other.name == chart.name for other in before)
-    return replace(chart, name=f"{chart.name}-{same + 1}") if same else chart
+    return found
 
 
 def _runs(beside: Sequence[Cell], groups: Sequence[Group], keys: Sequence[str]) -> Chart | None:
@@ -97,11 +92,14 @@ def _forests(differences: Sequence[Difference]) -> Iterator[Chart]:
         for place, d in enumerate(here):
             assert d.headline is not None
             e = d.headline
-            mean, low, high = (precise(metric, end, signed=True) for end in (e.mean, e.low, e.high))
-            shown = f"{mean} [{low}, {high}], {d.basis}, {d.verdict}"
-            marks.append(Mark("bars", (e.mean,), (place,), (e.low,), (e.high,), tone=1, names=(shown,)))
+            low, high = _ends(e)
+            texts = [precise(metric, end, signed=True) for end in (e.mean, low, high)]
+            interval = f"[{texts[1]}, {texts[2]}]" if math.isfinite(e.high) else "no interval"
+            shown = f"{texts[0]} {interval}, {d.basis}, {d.verdict}"
+            marks.append(Mark("bars", (e.mean,), (place,), (low,), (high,), tone=1, names=(shown,)))
             if alone := d.seeds_only:
-                marks.append(Mark("thin bars", (alone.mean,), (place + 0.28,), (alone.low,), (alone.high,), tone=2))
+                low, high = _ends(alone)
+                marks.append(Mark("thin bars", (alone.mean,), (place + 0.28,), (low,), (high,), tone=2))
         where = [", ".join(f"{ROW_AXES[key]} {short(c.setting(key))}" for key in keys) for c in cells]
         labels = tuple(" ".join(filter(None, (arm_label(c, cells), w))) for c, w in zip(cells, where, strict=True))
         note = "Thick: the headline's 95 % interval; thin: seeds only, for these test examples."
@@ -111,9 +109,21 @@ def _forests(differences: Sequence[Difference]) -> Iterator[Chart]:
         )  # fmt: skip
 
 
+def _ends(e: Estimate) -> tuple[float, float]:
+    """Of the bar: the mean alone where the interval has no end."""
+    return (e.low, e.high) if math.isfinite(e.high) else (e.mean, e.mean)
+
+
 def _over_tasks(block: Block) -> Iterator[Chart]:
-    """Performance profile, and from five tasks on mean ranks with the critical difference."""
-    about = f"{len(block.tasks)} tasks"
+    """Performance profile where scores share a scale, and from five tasks on mean ranks."""
+    if not block.lower:
+        yield _profile(block)
+    if len(block.tasks) >= FEWEST_RANKED:
+        yield _ranks(block)
+
+
+def _profile(block: Block) -> Chart:
+    """How many runs of each method score above any value."""
     columns = {method: np.concatenate(block.scores(method)) for method in block.methods}
     every = np.concatenate(list(columns.values()))
     taus = np.linspace(every.min() - 1e-9, every.max(), 101)
@@ -122,9 +132,12 @@ def _over_tasks(block: Block) -> Iterator[Chart]:
         for i, (method, scores) in enumerate(list(columns.items())[:MOST_LINES])
     )
     note = "The share of all runs that score above x; higher is better."
-    yield Chart("profile", f"Performance profile: {about}", "score", "share of runs above", marks, note=note)
-    if len(block.tasks) < FEWEST_RANKED:
-        return
+    title = f"Performance profile: {len(block.tasks)} tasks"
+    return Chart("profile", title, "score", "share of runs above", marks, note=note)
+
+
+def _ranks(block: Block) -> Chart:
+    """Mean ranks with the critical difference."""
     found = across.friedman(block.means())
     order = np.argsort(found.mean_ranks)
     half = found.critical_difference / 2
@@ -136,4 +149,4 @@ def _over_tasks(block: Block) -> Iterator[Chart]:
         "Critical differences (Nemenyi, 5 %): two methods differ where their bars do not overlap. Rank 1 is the best."
     )
     labels = tuple(block.methods[j] for j in order)
-    yield Chart("ranks", f"Mean ranks: {about}", "mean rank", "", bars, labels, note=note)
+    return Chart("ranks", f"Mean ranks: {len(block.tasks)} tasks", "mean rank", "", bars, labels, note=note)

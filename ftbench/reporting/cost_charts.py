@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from ftbench.metrics import ROUGE
 from ftbench.reporting.budget import pareto
-from ftbench.reporting.cells import RECIPE_AXES, ROW_AXES, Cell, Group, described, varying
-from ftbench.reporting.costs import families, mean_of
+from ftbench.reporting.cells import LABELS, RECIPE_AXES, ROW_AXES, VERSIONS, Cell, Group, described, varying
+from ftbench.reporting.costs import families, in_one_place, mean_of, seconds_compare
 from ftbench.reporting.marks import MOST, MOST_LINES, Chart, Mark
 from ftbench.reporting.study import Study
 from ftbench.reporting.words import arm_label, metric_name, precise, short
@@ -30,8 +30,7 @@ def front(groups: Sequence[Group], keys: Sequence[str], cost: str) -> Chart | No
     cells = [cell for group in groups for cell in group.arms if cell.scores]
     measured = [(mean_of([read(r.cost) for r in cell.ok]), cell) for cell in cells]
     known = [(mean, cell) for mean, cell in measured if mean is not None]
-    places = {(r.cost.device, r.cost.threads) for _, cell in known for r in cell.ok}
-    if len(known) < max(2, len(cells)) or (cost == "cost" and len(places) > 1):
+    if len(known) < max(2, len(cells)) or (cost == "cost" and not in_one_place(cells)):
         return None
     first = known[0][1]
     side = -1.0 if first.lower_is_better else 1.0
@@ -67,20 +66,21 @@ def hundredths(metric: str) -> Literal["", "y"]:
 def interaction(groups: Sequence[Group], keys: Sequence[str]) -> Chart | None:
     """Mean score over the learning rate (or else what varies), a line for each method and other setting."""
     cells = [cell for group in groups for cell in group.arms if cell.scores and isinstance(cell.mean, float)]
-    axes = [key for key in varying(cells) if key in ("lr", "steps", "batch_size", "weight_decay")] if cells else []
-    axis = next((key for key in ("lr", "batch_size", "steps", "weight_decay") if key in axes), None)
+    several = [key for key in varying(cells) if key in RECIPE_AXES or key in VERSIONS]
+    axis = next((key for key in ("lr", "batch_size", "steps", "weight_decay") if key in several), None)
     if axis is None:
         return None
+    further = [key for key in several if key != axis]
     lines: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        lines.setdefault((cell.method, *(cell.setting(key) for key in axes if key != axis)), []).append(cell)
+        lines.setdefault((cell.method, *(cell.setting(key) for key in further)), []).append(cell)
     long = [(key, sorted(line, key=lambda c: c.setting(axis))) for key, line in lines.items() if len(line) > 1]
     if not long:
         return None
     marks, first = [], cells[0]
     for i, ((method, *others), line) in enumerate(long[:MOST_LINES]):
-        names = [RECIPE_AXES[key] for key in axes if key != axis]
-        label = " ".join([method, *(f"{n} {short(v)}" for n, v in zip(names, others, strict=True))])
+        values = (f"{LABELS[key]} {short(v)}" for key, v in zip(further, others, strict=True) if v is not None)
+        label = " ".join([method, *values])
         x = tuple(float(cell.setting(axis)) for cell in line)
         y = tuple(float(cell.mean or 0.0) for cell in line)
         marks.append(
@@ -95,10 +95,10 @@ def interaction(groups: Sequence[Group], keys: Sequence[str]) -> Chart | None:
 
 
 def budgets(study: Study) -> Iterator[Chart]:
-    """Expected best score against seconds of runs."""
+    """Expected best score against seconds of runs, where these compare."""
     for here in families(study.records, study.selection)[:MOST]:
         timed = [family for family in here if family.seconds and len(family.scores) > 1][:MOST_LINES]
-        if not timed:
+        if not timed or not seconds_compare(here):
             continue
         marks = []
         for i, family in enumerate(timed):

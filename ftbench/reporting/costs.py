@@ -29,6 +29,10 @@ BUDGET = (
     "(unbiased; a search that picks the best of k gets this on the data it picks by). in budget: the same for as many "
     "runs as fit into the seconds named, which is what the method with the fewest seconds of runs took in all."
 )
+NO_BUDGET = (
+    "Runs come from several devices or thread counts: seconds do not compare, so there is no budget of them. The best "
+    "of k runs does."
+)
 TRIES = (1, 2, 5, 10, 20, 50)
 _COST = (
     Column("method", "method", numeric=False), Column("metric", "metric", numeric=False), Column("n", "n"),
@@ -46,13 +50,18 @@ def cost_table(records: Sequence[Record], *, selection: str = "last") -> Table |
     for _, groups in by_rows(arms, references):
         cells = [cell for group in groups for cell in group.arms if cell.scores]
         measured = [_measured(cell) for cell in cells]
-        places = {(r.cost.device, r.cost.threads) for cell in cells for r in cell.ok}
-        several |= len(places) > 1
-        _mark_fronts(cells, measured, comparable=len(places) == 1)
+        comparable = in_one_place(cells)
+        several |= not comparable
+        _mark_fronts(cells, measured, comparable=comparable)
         rows += [{key: c.setting(key) for key in settings} | m for c, m in zip(cells, measured, strict=True)]
     if not rows:
         return None
     return Table("Cost", setting_columns(settings) + _COST, tuple(rows), (RULE, *((SEVERAL,) if several else ())))
+
+
+def in_one_place(cells: Sequence[Cell]) -> bool:
+    """Whether all runs had one device and as many threads: only then do seconds and memory compare."""
+    return len({(r.cost.device, r.cost.threads) for cell in cells for r in cell.ok}) < 2
 
 
 def _measured(cell: Cell) -> dict[str, Any]:
@@ -151,12 +160,18 @@ def budget_table(records: Sequence[Record], *, selection: str = "last") -> Table
         Column("in_budget", "in budget"),
     )  # fmt: skip
     rows = [row for here in found for row in _budget_rows(here, settings, tries)]
-    return Table("Expected best score", columns, tuple(rows), (BUDGET,))
+    notes = (BUDGET,) if all(seconds_compare(here) for here in found) else (BUDGET, NO_BUDGET)
+    return Table("Expected best score", columns, tuple(rows), notes)
+
+
+def seconds_compare(here: Sequence[Family]) -> bool:
+    """Whether the methods' runs were all timed in one place."""
+    return in_one_place([cell for family in here for cell in family.cells])
 
 
 def _budget_rows(here: Sequence[Family], settings: Sequence[str], tries: Sequence[int]) -> list[dict[str, Any]]:
     totals = [family.seconds * len(family.scores) for family in here if family.seconds]
-    seconds = min(totals) if totals else None
+    seconds = min(totals) if totals and seconds_compare(here) else None
     rows = []
     for family in here:
         best = family.expected_best(max(len(family.scores) if seconds else 0, *tries))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 import warnings
@@ -31,11 +32,23 @@ def write_figures(charts: Sequence[Chart], folder: Path) -> list[Path]:
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for chart in charts:
-            written += _write(chart, folder / _slug(chart.name))
+        for chart, name in zip(charts, _file_names(charts), strict=True):
+            written += _write(chart, folder / name)
     except OSError as error:
         raise StoreError(f"cannot write figures to {folder}: {explain(error)}") from error
     return written
+
+
+def _file_names(charts: Sequence[Chart]) -> list[str]:
+    """The charts' names as file names, no two alike, nor where a disk takes A for a."""
+    names: dict[str, str] = {}
+    for chart in charts:
+        name = slug = _slug(chart.name)
+        numbers = itertools.count(2)
+        while name.lower() in names:
+            name = f"{slug}-{next(numbers)}"
+        names[name.lower()] = name
+    return list(names.values())
 
 
 def _slug(name: str) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ftbench.lookup import find
-from ftbench.reporting import across, crossed, pairs
-from ftbench.reporting.cells import Cell, Group, by_rows, to_cells, varying
+from ftbench.reporting import across, crossed
+from ftbench.reporting.cells import SETTINGS, Cell, Group, by_rows, canonical, to_cells
 from ftbench.reporting.claims import COLUMNS, CONTRADICTED, MARGIN, SUPPORTED, UNDECIDED, Claim, Finding, claims
-from ftbench.reporting.costs import mean_of
+from ftbench.reporting.costs import in_one_place, mean_of
 from ftbench.reporting.differences import Difference, contrast, is_compared, with_holm
 from ftbench.reporting.layer_claims import LAYER_JUDGES
 from ftbench.reporting.probe_claims import expressive, kept_more
 from ftbench.reporting.study import Study
+from ftbench.reporting.words import short
+
+#: a method and another at several levels of one axis, from low to high
+Line = tuple[tuple[Cell, Cell], ...]
+#: what a gain is said to grow with, and what that makes of the method's slopes beside the other's
+SLOPES = {"train_size": "worse", "label_noise": "better"}
 
 
 def judge(study: Study, number: str) -> Finding:
@@ -35,15 +42,26 @@ def _groups(claim: Claim, study: Study) -> Iterator[Group]:
                 yield group
 
 
-def _compared(claim: Claim, study: Study) -> list[Difference]:
-    """Each better method against each other one, where both were run beside a std that learned; Holm over all."""
-    found = []
+def _by_name(group: Group) -> dict[str, Cell]:
+    """The arms by their names, but for names that several of them bear: nobody can say which one is meant."""
+    names = Counter(cell.method for cell in group.arms)
+    return {cell.method: cell for cell in group.arms if names[cell.method] == 1}
+
+
+def _pairs(claim: Claim, study: Study) -> Iterator[tuple[Cell, Cell]]:
+    """Each better method beside each other one, where both were run beside a std that learned."""
     for group in _groups(claim, study):
-        cells = {cell.method: cell for cell in group.arms}
-        for name, other in ((n, o) for n in claim.better for o in claim.than if n in cells and o in cells):
-            keys = [key for key in cells[name].scores if key in cells[other].scores]
-            if keys:
-                found.append(contrast(cells[name], cells[other], keys, study.kept))
+        cells = _by_name(group)
+        yield from ((cells[n], cells[o]) for n in claim.better for o in claim.than if n in cells and o in cells)
+
+
+def _compared(claim: Claim, study: Study) -> list[Difference]:
+    """Each of ``_pairs`` that has seeds in common; Holm over all."""
+    found = []
+    for cell, other in _pairs(claim, study):
+        keys = [key for key in cell.scores if key in other.scores]
+        if keys:
+            found.append(contrast(cell, other, keys, study.kept))
     return with_holm(found, "all")
 
 
@@ -58,52 +76,99 @@ def _says(d: Difference, seeds: int) -> str:
 
 
 def _row(d: Difference, says: str, cost: float | None = None) -> dict[str, Any]:
-    keys = {key: d.cell.setting(key) for key in (*varying([d.cell, d.std]),)}
-    row: dict[str, Any] = {**keys, **dict.fromkeys(column.key for column in COLUMNS)}
+    row: dict[str, Any] = dict.fromkeys(column.key for column in COLUMNS) | {k: d.cell.setting(k) for k in SETTINGS}
     row |= {"method": d.cell.method, "than": d.std.method, "metric": d.cell.metric, "pairs": len(d.a), "verdict": says}
     row |= {"difference": float(np.mean(d.differences)), "basis": d.basis or None, "p_holm": d.p_holm, "cost": cost}
     return row | ({"low": d.headline.low, "high": d.headline.high} if d.headline else {})
 
 
-def _together(says: Sequence[str], found: Sequence[Difference], claim: Claim) -> tuple[str, str]:
-    """One verdict: all support it, or one contradicts it; else undecided, and why."""
+def _missing(claim: Claim, wanted: Sequence[str], found: Collection[tuple[str, str]]) -> list[str]:
+    """Which of ``wanted`` were not found on each of the claim's tasks, else on each that was seen: one text, or none.
+
+    found: what was compared, and on which task
+    """
+    tasks = claim.tasks or sorted({task for _, task in found})
+    gaps = {what: [task for task in tasks if (what, task) not in found] for what in wanted}
+    texts = [
+        what if len(of) == len(tasks) else f"{what} on {', '.join(of)}" for what, of in gaps.items() if of or not tasks
+    ]
+    return [f"missing where std learned: {'; '.join(texts)}"] if texts else []
+
+
+def _ambiguous(claim: Claim, study: Study) -> list[str]:
+    """Which of the claim's methods are left out where several arms bear the name: one text, or none."""
+    left_out = {
+        cell.method for group in _groups(claim, study) for cell in group.arms if cell.method not in _by_name(group)
+    }
+    names = [name for name in (*claim.better, *claim.than) if name in left_out]
+    return [f"several versions of {' and of '.join(names)} stand side by side: none is judged there"] if names else []
+
+
+def _together(
+    claim: Claim, found: Sequence[Difference], says: Sequence[str], lacking: Sequence[str], why_open: Sequence[str] = ()
+) -> tuple[str, str]:
+    """One verdict: one contradicts it, or all support it and nothing is lacking; else undecided. And why.
+
+    lacking: what the claim speaks of and was not judged; why_open: why comparisons are undecided, if not for few seeds
+    """
     if not found:
-        return UNDECIDED, f"no runs of {' or '.join(claim.better)} beside {' or '.join(claim.than)} where std learned"
-    n = len(says)
+        return UNDECIDED, "; ".join(("nothing to compare", *lacking))
+    n, few = len(says), sum(len(d.a) < claim.seeds for d in found)
     if CONTRADICTED in says:
-        return CONTRADICTED, f"{says.count(CONTRADICTED)} of {n} comparisons contradict it"
-    if all(one == SUPPORTED for one in says):
-        return SUPPORTED, f"{n} of {n} comparisons support it"
-    few = sum(len(d.a) < claim.seeds for d in found)
-    why = f"{few} of {n} comparisons have fewer than {claim.seeds} pairs of seeds" if few else "intervals hold both"
-    return UNDECIDED, f"{says.count(SUPPORTED)} of {n} comparisons support it; {why}"
+        return CONTRADICTED, "; ".join((f"{says.count(CONTRADICTED)} of {n} comparisons contradict it", *lacking))
+    why = [f"{says.count(SUPPORTED)} of {n} comparisons support it"]
+    why += [f"{few} of {n} comparisons have fewer than {claim.seeds} pairs of seeds"] if few else []
+    why += why_open
+    if UNDECIDED in says and len(why) == 1:
+        why.append("intervals hold both")
+    verdict = SUPPORTED if set(says) == {SUPPORTED} and not lacking else UNDECIDED
+    return verdict, "; ".join((*why, *lacking))
+
+
+def _beside(claim: Claim, study: Study, found: Sequence[Difference]) -> list[str]:
+    """What is lacking for the claim: methods that were not compared on some task, or that have several versions."""
+    wanted = [f"{name} beside {other}" for name in claim.better for other in claim.than]
+    there = {(f"{d.cell.method} beside {d.std.method}", d.cell.spec.task) for d in found}
+    return [*_missing(claim, wanted, there), *_ambiguous(claim, study)]
 
 
 def _superiority(claim: Claim, study: Study) -> Finding:
     found = _compared(claim, study)
     says = [_says(d, claim.seeds) for d in found]
-    verdict, why = _together(says, found, claim)
+    verdict, why = _together(claim, found, says, _beside(claim, study, found))
     rows = tuple(_row(d, s) for d, s in zip(found, says, strict=True))
     return Finding(claim, verdict, why, rows, tuple(d.cell for d in found))
 
 
+def _cost(d: Difference) -> tuple[float | None, str]:
+    """Seconds as a multiple of the other's; or None, and why there is none."""
+    if not in_one_place([d.cell, d.std]):
+        return None, "come from several devices or thread counts"
+    ours, theirs = (mean_of([record.cost.training_seconds for record in cell.ok]) for cell in (d.cell, d.std))
+    return (ours / theirs, "") if ours and theirs else (None, "were not measured")
+
+
+def _says_cheaper(d: Difference, cost: float | None, seeds: int) -> str:
+    """What one comparison says of "not worse, and cheaper". Scores alone can contradict it."""
+    if d.headline is None or len(d.a) < seeds:
+        return UNDECIDED
+    side = -1.0 if d.cell.lower_is_better else 1.0
+    worst, best = sorted((side * d.headline.low, side * d.headline.high))
+    if best < -MARGIN:
+        return CONTRADICTED
+    if cost is None:
+        return UNDECIDED
+    return CONTRADICTED if cost >= 1 else SUPPORTED if worst > -MARGIN else UNDECIDED
+
+
 def _not_worse_and_cheaper(claim: Claim, study: Study) -> Finding:
     found = _compared(claim, study)
-    says, costs = [], []
-    for d in found:
-        ours, theirs = (mean_of([r.cost.training_seconds for r in cell.ok]) for cell in (d.cell, d.std))
-        costs.append(ours / theirs if ours and theirs else None)
-        side = -1.0 if d.cell.lower_is_better else 1.0
-        if d.headline is None or len(d.a) < claim.seeds or costs[-1] is None:
-            says.append(UNDECIDED)
-            continue
-        worst, best = sorted((side * d.headline.low, side * d.headline.high))
-        dearer = (costs[-1] or 0) >= 1
-        says.append(
-            SUPPORTED if worst > -MARGIN and not dearer else CONTRADICTED if best < -MARGIN or dearer else UNDECIDED
-        )
-    verdict, why = _together(says, found, claim)
-    rows = tuple(_row(d, s, c) for d, s, c in zip(found, says, costs, strict=True))
+    costs = [_cost(d) for d in found]
+    says = [_says_cheaper(d, cost, claim.seeds) for d, (cost, _) in zip(found, costs, strict=True)]
+    unknown = Counter(reason for _, reason in costs if reason)
+    reasons = [f"seconds of {count} of {len(found)} comparisons {reason}" for reason, count in unknown.items()]
+    verdict, why = _together(claim, found, says, _beside(claim, study, found), reasons)
+    rows = tuple(_row(d, s, cost) for d, s, (cost, _) in zip(found, says, costs, strict=True))
     return Finding(claim, verdict, why, rows, tuple(d.cell for d in found))
 
 
@@ -113,15 +178,16 @@ def _wins(claim: Claim, study: Study) -> Finding:
     best: dict[str, list[float]] = {}
     cells = []
     for group in _groups(claim, study):
-        found = {cell.method: cell for cell in group.arms if len(cell.scores) >= claim.seeds}
+        found = {name: cell for name, cell in _by_name(group).items() if len(cell.scores) >= claim.seeds}
         if not all(name in found for name in names) or group.arms[0].spec.task in best:
             continue
         side = -1.0 if group.arms[0].lower_is_better else 1.0
         best[group.arms[0].spec.task] = [side * float(found[name].mean or 0.0) for name in names]
         cells.append(found[claim.better[0]])
+    lacking = _ambiguous(claim, study)
     if len(best) < claim.of_tasks:
         why = f"{len(best)} of {claim.of_tasks} tasks have {claim.seeds} seeds of {', '.join(names)}"
-        return Finding(claim, UNDECIDED, why, (), tuple(cells))
+        return Finding(claim, UNDECIDED, "; ".join((why, *lacking)), (), tuple(cells))
     scores = np.array(list(best.values()))
     ours = len(claim.better)
     won = int((scores[:, :ours].max(axis=1) > scores[:, ours:].max(axis=1)).sum())
@@ -129,63 +195,64 @@ def _wins(claim: Claim, study: Study) -> Finding:
     first = bool(ranks[:ours].min() < ranks[ours:].min())
     verdict = SUPPORTED if won >= claim.wins and first else CONTRADICTED
     placed = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(names, ranks, strict=True))
-    return Finding(claim, verdict, f"best on {won} of {len(best)} tasks; mean ranks {placed}", (), tuple(cells))
+    why = "; ".join((f"best on {won} of {len(best)} tasks; mean ranks {placed}", *lacking))
+    return Finding(claim, verdict, why, (), tuple(cells))
+
+
+def _lines(claim: Claim, study: Study, axis: str) -> Iterator[Line]:
+    """Pairs that differ in nothing but ``axis``, and in steps, which follow from the size; one at each level."""
+    found: dict[str, list[tuple[Cell, Cell]]] = {}
+    for pair in _pairs(claim, study):
+        if pair[0].setting(axis) is not None:
+            alike = [{k: v for k, v in cell.spec.arm().items() if k not in (axis, "steps")} for cell in pair]
+            found.setdefault(canonical(alike), []).append(pair)
+    for pairs in found.values():
+        by_level = {cell.setting(axis): (cell, other) for cell, other in pairs}
+        if len(by_level) == len(pairs) > 1:
+            yield tuple(by_level[level] for level in sorted(by_level))
+
+
+def _slopes(line: Line, axis: str) -> Difference:
+    """Of both methods over the axis (log2 of a size), for each seed that has two levels or more."""
+    fitted = []
+    for seed in dict.fromkeys(seed for cell, _ in line for seed in cell.scores):
+        there = [(cell, other) for cell, other in line if seed in cell.scores and seed in other.scores]
+        if len(there) > 1:
+            levels = np.array([cell.setting(axis) for cell, _ in there], dtype=np.float64)
+            scores = np.array([(cell.scores[seed], other.scores[seed]) for cell, other in there])
+            fitted.append(np.polyfit(np.log2(levels) if axis == "train_size" else levels, scores, 1)[0])
+    a, b = (tuple(float(slope[i]) for slope in fitted) for i in range(2))
+    estimate = crossed.seeds_only(np.subtract(a, b)) if len(a) > 1 else None
+    return Difference(*line[0], a, b, estimate, "slope", "")
+
+
+def _says_slope(d: Difference, axis: str, seeds: int) -> str:
+    """What one slope says of "grows"."""
+    if len(d.a) < seeds or d.verdict not in ("better", "worse"):
+        return UNDECIDED
+    return SUPPORTED if d.verdict == SLOPES[axis] else CONTRADICTED
+
+
+def _slope_row(d: Difference, says: str, line: Line, axis: str) -> dict[str, Any]:
+    """What differs along the line is given by its ends: ``100 to 1000``."""
+    ends = {key: (line[0][0].setting(key), line[-1][0].setting(key)) for key in SETTINGS}
+    spans = {key: f"{short(low)} to {short(high)}" for key, (low, high) in ends.items() if low != high}
+    return _row(d, says) | spans | {"method": f"{d.cell.method} over {axis}"}
 
 
 def _slope(claim: Claim, study: Study) -> Finding:
     """Slopes of the difference over log2 of the training size and over label noise, one for each pair of seeds."""
-    rows, says, cells = [], [], []
-    for axis, sign in (("train_size", -1.0), ("label_noise", 1.0)):
-        for task, method, slopes, cell in _slopes(claim, study, axis):
-            cells.append(cell)
-            estimate = crossed.seeds_only(np.array(slopes)) if len(slopes) > 1 else None
-            low, high = (sorted((sign * estimate.low, sign * estimate.high))) if estimate else (None, None)
-            enough = estimate is not None and len(slopes) >= claim.seeds and low is not None and high is not None
-            say = (
-                UNDECIDED
-                if not enough
-                else SUPPORTED
-                if (low or 0) > 0
-                else CONTRADICTED
-                if (high or 0) < 0
-                else UNDECIDED
-            )
-            says.append(say)
-            rows.append({
-                "task": task, **dict.fromkeys(column.key for column in COLUMNS), "method": f"{method} over {axis}",
-                "than": claim.than[0], "metric": cell.metric, "pairs": len(slopes), "verdict": say, "basis": "slope",
-                "difference": float(np.mean(slopes)), "p_holm": pairs.paired_t(slopes),
-                "low": estimate.low if estimate else None, "high": estimate.high if estimate else None,
-            })  # fmt: skip
-    if not says:
-        return Finding(
-            claim, UNDECIDED, f"no {' or '.join(claim.better)} beside {claim.than[0]} at several sizes or noises"
-        )
-    n = len(says)
-    verdict = CONTRADICTED if CONTRADICTED in says else SUPPORTED if set(says) == {SUPPORTED} else UNDECIDED
-    return Finding(
-        claim, verdict, f"{says.count(SUPPORTED)} of {n} slopes have the claimed sign", tuple(rows), tuple(cells)
-    )
-
-
-def _slopes(claim: Claim, study: Study, axis: str) -> Iterator[tuple[str, str, list[float], Cell]]:
-    levels: dict[tuple[str, str], dict[tuple[int, int], list[tuple[float, float]]]] = {}
-    first: dict[tuple[str, str], Cell] = {}
-    for group in _groups(claim, study):
-        found = {cell.method: cell for cell in group.arms}
-        for name in (n for n in claim.better if n in found and claim.than[0] in found):
-            cell, other = found[name], found[claim.than[0]]
-            level = cell.setting(axis)
-            at = None if level is None else float(np.log2(level)) if axis == "train_size" else float(level)
-            key = (cell.spec.task, name)
-            first.setdefault(key, cell)
-            for seed in (seed for seed in cell.scores if seed in other.scores and at is not None):
-                gain = (cell.scores[seed] - other.scores[seed]) * (-1.0 if cell.lower_is_better else 1.0)
-                levels.setdefault(key, {}).setdefault(seed, []).append((at or 0.0, gain))
-    for (task, name), by_seed in levels.items():
-        points = [np.array(values) for values in by_seed.values() if len({x for x, _ in values}) > 1]
-        if points:
-            yield task, name, [float(np.polyfit(p[:, 0], p[:, 1], 1)[0]) for p in points], first[task, name]
+    every = [(line, axis) for axis in SLOPES for line in _lines(claim, study, axis)]
+    fitted = [_slopes(line, axis) for line, axis in every]
+    lines = [of for of, d in zip(every, fitted, strict=True) if d.a]
+    found = with_holm([d for d in fitted if d.a], "all")
+    says = [_says_slope(d, axis, claim.seeds) for d, (_, axis) in zip(found, lines, strict=True)]
+    wanted = [f"{name} over {axis}" for name in claim.better for axis in SLOPES]
+    there = {(f"{d.cell.method} over {axis}", d.cell.spec.task) for d, (_, axis) in zip(found, lines, strict=True)}
+    lacking = [*_missing(claim, wanted, there), *_ambiguous(claim, study)]
+    verdict, why = _together(claim, found, says, lacking)
+    rows = tuple(_slope_row(d, s, *line) for d, s, line in zip(found, says, lines, strict=True))
+    return Finding(claim, verdict, why, rows, tuple(cell for line, _ in lines for cell, _ in line))
 
 
 JUDGES: dict[str, Callable[[Claim, Study], Finding]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ftbench.reporting import across
-from ftbench.reporting.cells import ROW_AXES, Cell, Group, by_rows, setting_columns, to_cells, unique
+from ftbench.reporting.cells import ROW_AXES, VERSIONS, Cell, Group, by_rows, setting_columns, to_cells, unique
 from ftbench.reporting.differences import Difference, is_compared
 from ftbench.types import Column, Record, Table
 
@@ -30,13 +30,28 @@ _COLUMNS = (
 
 @dataclass
 class Block:
-    """Tasks run in one setting, and the methods that all of them have. cells: (task, method) to cell."""
+    """Tasks run in one setting, and the methods that all of them have.
+
+    methods: by name, with the revision where one name has several
+    stds:    task to what its methods are compared with: std, or the method alone that their stacks begin with
+    cells:   (task, method) to cell
+    """
 
     settings: dict[str, Any]
     tasks: list[str] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
+    stds: dict[str, Cell] = field(default_factory=dict)
     cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def lower(self) -> bool:
+        """Whether lower is better on some task: scales with and without an upper end do not add up."""
+        return any(cell.lower_is_better for cell in self.cells.values())
+
+    def is_std(self, method: str) -> bool:
+        """Whether it is what the others are compared with."""
+        return all(self.cells[task, method] is self.stds[task] for task in self.tasks)
 
     def scores(self, method: str) -> list[Any]:
         """Of each task: (runs,), negated where lower is better."""
@@ -67,6 +82,7 @@ def blocks(records: Sequence[Record], selection: str = "last") -> list[Block]:
 
 def _block(settings: dict[str, Any], tasks: dict[str, list[Group]]) -> Block:
     block = Block(settings)
+    arms: list[tuple[str, Cell]] = []
     for task, groups in tasks.items():
         learned = [group for group in groups if is_compared(group)]
         if len(learned) > 1:
@@ -74,13 +90,36 @@ def _block(settings: dict[str, Any], tasks: dict[str, list[Group]]) -> Block:
         elif not learned:
             block.notes.append(f"{task} is left out: {groups[0].verdict}.")
         else:
+            std = learned[0].std
+            assert std is not None
             block.tasks.append(task)
-            block.cells |= {(task, cell.method): cell for cell in learned[0].arms if cell.scores}
-    every = list(dict.fromkeys(method for _, method in block.cells))
-    block.methods = [m for m in every if all((task, m) in block.cells for task in block.tasks)]
-    if partial := [m for m in every if m not in block.methods]:
-        block.notes.append(f"Not run, or not finished, on every task, and left out: {', '.join(partial)}.")
+            block.stds[task] = std
+            arms += [(task, cell) for cell in learned[0].arms if cell.scores]
+    _fill(block, arms)
     return block
+
+
+def _fill(block: Block, arms: Sequence[tuple[str, Cell]]) -> None:
+    """The methods with one arm on every task; the others are named."""
+    cells = [cell for _, cell in arms]
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for task, cell in arms:
+        found.setdefault((task, _label(cell, cells)), []).append(cell)
+    block.cells = {key: alike[0] for key, alike in found.items() if len(alike) == 1}
+    every = list(dict.fromkeys(method for _, method in found))
+    block.methods = [m for m in every if all((task, m) in block.cells for task in block.tasks)]
+    several = list(dict.fromkeys(method for (_, method), alike in found.items() if len(alike) > 1))
+    if several:
+        block.notes.append(f"Run with several recipes on a task, and left out: {', '.join(several)}; use --where.")
+    if partial := [m for m in every if m not in (*block.methods, *several)]:
+        block.notes.append(f"Not run, or not finished, on every task, and left out: {', '.join(partial)}.")
+
+
+def _label(cell: Cell, cells: Sequence[Cell]) -> str:
+    """The method, with its revision where ``cells`` have several of it."""
+    key = "method_revision"
+    several = len({other.setting(key) for other in cells if other.method == cell.method}) > 1
+    return f"{cell.method} ({VERSIONS[key]} {cell.setting(key)})" if several else cell.method
 
 
 def across_table(
@@ -97,29 +136,39 @@ def across_table(
     for block in found:
         about = {key: block.settings[key] for key in keys}
         rows += [{**about, **row} for row in _rows(block, differences, seed)]
-        notes += [*block.notes, *_rank_notes(block)]
+        notes += [*block.notes, *_std_notes(block), *_rank_notes(block)]
+    if any(cell.method != method for block in found for (_, method), cell in block.cells.items()):
+        keys.append("method_revision")
     return Table("Across tasks", setting_columns(keys) + _COLUMNS, tuple(rows), tuple(dict.fromkeys(notes)))
 
 
 def _rows(block: Block, differences: Sequence[Difference], seed: int) -> list[dict[str, Any]]:
     ranks = across.ranks(block.means()).mean(axis=0)
-    lower = any(block.cells[task, "std"].lower_is_better for task in block.tasks if (task, "std") in block.cells)
     verdicts = {(id(d.cell.records[0]), d.cell.method): d.verdict for d in differences}
     out = []
     for method, rank in zip(block.methods, ranks, strict=True):
-        columns = block.scores(method)
+        cells, columns = [block.cells[task, method] for task in block.tasks], block.scores(method)
         row: dict[str, Any] = dict.fromkeys(column.key for column in _COLUMNS)
-        row |= {"method": method, "tasks": len(block.tasks), "rank": float(rank)}
-        if not lower:  # scales with and without an upper end do not add up
+        row |= {"method": cells[0].method, "method_revision": cells[0].setting("method_revision")}
+        row |= {"tasks": len(block.tasks), "rank": float(rank)}
+        if not block.lower:
             interval = across.stratified_interval(columns, across.iqm_of, np.random.default_rng(seed))
             row |= {"iqm": float(across.iqm_of(columns)), "iqm_low": interval[0], "iqm_high": interval[1]}
-        if method != "std" and "std" in block.methods:
-            row["improvement_mean"] = across.mean_improvement(columns, block.scores("std"))
-            of = [verdicts.get((id(block.cells[t, method].records[0]), method), "undecided") for t in block.tasks]
+        if not block.is_std(method):
+            stds = [_oriented(block.stds[task]) for task in block.tasks]
+            row["improvement_mean"] = across.mean_improvement(columns, stds)
+            of = [verdicts.get((id(cell.records[0]), cell.method), "undecided") for cell in cells]
             row |= {"won": of.count("better"), "lost": of.count("worse")}
             row["undecided"] = len(of) - row["won"] - row["lost"]
         out.append(row)
     return out
+
+
+def _std_notes(block: Block) -> list[str]:
+    """What stands in std's place, where something else does."""
+    others = sorted({std.method for std in block.stds.values()} - {"std"})
+    stacks = [method for method in block.methods if not block.is_std(method)]
+    return [f"{', '.join(stacks)}: compared with {', '.join(others)}, not with std."] if others else []
 
 
 def _rank_notes(block: Block) -> list[str]:

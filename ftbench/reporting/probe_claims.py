@@ -50,13 +50,10 @@ class Line:
     leads: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def add(self, record: Record, place: tuple[str, str], one: Probed, ends: tuple[float, float]) -> None:
-        """A probe run of ``one``; ends: scores of the random and the pretrained encoder on its task.
-
-        Where the pretrained encoder does not lead there is nothing to keep: the probe's score is left out.
-        """
+        """A probe run of ``one``; ends: scores of the random and the pretrained encoder on its task, which leads."""
         random, pretrained = ends
         self.leads[place], score = one.side * (pretrained - random), record.result.score(one.metric)
-        above = None if score is None or self.leads[place] <= 0 else one.side * (score - random)
+        above = None if score is None else one.side * (score - random)
         found = {name: record.result.score(name, split="collapse") for name in EXPRESSIVE}
         for name, value in {"probe": above, **found}.items():
             if value is not None and np.isfinite(value):
@@ -147,18 +144,19 @@ def _lines(study: Study) -> Iterator[Line]:
     probes = [record for record in study.apart if record.result.spec.kind == "probe"]
     lines: dict[tuple[Any, ...], Line] = {}
     for found in group(probes, study.records):
-        ends = [_reference(found, name) for name in (RANDOM, PRETRAINED)]
-        if ends[0] is None or ends[1] is None or ends[1] <= ends[0]:
+        random, pretrained = (_reference(found, name) for name in (RANDOM, PRETRAINED))
+        if random is None or pretrained is None or found[0].side * (pretrained - random) <= 0:
             continue  # without a lead there is no share of it
         for one in (one for one in found if one.ok and not one.is_reference):
             spec = one.spec
             about = (spec.model, spec.weights, spec.pooling, str(spec.repeats), str(spec.train_size), str(spec.limit))
             recipe = canonical({key: value for key, value in one.recipe.items() if key != "steps"})
             for protocol in protocols(one.encoder, spec.task):
-                key = (protocol, about[1:], recipe, spec.method, one.recipe.get("steps"))
+                revisions = tuple(method.revision for method in spec.methods)
+                key = (protocol, about[1:], recipe, spec.method, revisions, one.recipe.get("steps"))
                 line = lines.setdefault(key, Line(spec.method, protocol, about, recipe))
                 for record in one.ok:
-                    line.add(record, (one.encoder, spec.task), one, (ends[0], ends[1]))
+                    line.add(record, (one.encoder, spec.task), one, (random, pretrained))
     yield from lines.values()
 
 

@@ -201,20 +201,19 @@ def sort_rows(tables: Sequence[Table], key: str) -> list[Table]:
     known = {column.key: column.key for table in tables for column in table.columns}
     find(known, name, "column of --sort")
 
-    def place(row: Any) -> tuple[bool, Any]:
+    def is_missing(row: Any) -> bool:
         value = row.get(name)
-        missing = value is None or (isinstance(value, float) and math.isnan(value))
-        if missing or isinstance(value, str):
-            return missing, "" if missing else value
-        return False, -value if down else value
+        return value is None or (isinstance(value, float) and math.isnan(value))
+
+    def place(row: Any) -> tuple[bool, Any]:
+        """Numbers before texts: a column may hold both."""
+        return isinstance(row[name], str), row[name]
 
     out = []
     for table in tables:
         if name not in {column.key for column in table.columns}:
             out.append(table)
             continue
-        rows = sorted(table.rows, key=place)
-        if down and any(isinstance(row.get(name), str) for row in rows):
-            rows.reverse()
-        out.append(replace(table, rows=tuple(rows)))
+        rows = sorted((row for row in table.rows if not is_missing(row)), key=place, reverse=down)
+        out.append(replace(table, rows=(*rows, *filter(is_missing, table.rows))))
     return out

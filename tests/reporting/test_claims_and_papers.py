@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from scipy import stats as scipy_stats
 
 from ftbench.errors import UsageError
 from ftbench.reporting import claims, papers
@@ -20,10 +23,13 @@ def named(name: str, **fields: Any) -> tuple[MethodSpec, ...]:
     return (MethodSpec(name, 1, fields),) if name != "std" else ()
 
 
-def arm(name: str, scores: list[float], seconds: float = 10.0, **spec: Any) -> list[Record]:
-    cost = Cost(process_seconds=seconds, steps=100, forward_passes=100)
+def arm(
+    name: str, scores: list[float], seconds: float = 10.0, device: str = "cpu", revision: int = 1, **spec: Any
+) -> list[Record]:
+    cost = Cost(process_seconds=seconds, steps=100, forward_passes=100, device=device)
     fields = spec.pop("fields", {})
-    return [run(s, i, named(name, **fields), cost=cost, **spec) for i, s in enumerate(scores)]
+    methods = tuple(replace(method, revision=revision) for method in named(name, **fields))
+    return [run(s, i, methods, cost=cost, **spec) for i, s in enumerate(scores)]
 
 
 def line(start: float, n: int = 20) -> list[float]:
@@ -55,13 +61,52 @@ def test_claim_names() -> None:
 # claim 1: R3F better than std on small GLUE tasks
 
 
+def on_glue(gain: float, names: tuple[str, ...] = ("r3f", "r4f"), tasks: str = "rte mrpc cola stsb") -> list[Record]:
+    """std, and ``gain`` above it the others, on small tasks."""
+    starts = {"std": 0.70, **dict.fromkeys(names, 0.70 + gain)}
+    return [r for t in tasks.split() for name, at in starts.items() for r in arm(name, line(at), task=t, data=t)]
+
+
 def test_superiority_is_supported_by_every_task() -> None:
-    better = [*arm("std", line(0.70)), *arm("r3f", line(0.75))]
-    found = judge(Study(better), "1")
-    assert (found.verdict, found.why) == ("supported", "1 of 1 comparisons support it")
-    worse = [*arm("std", line(0.70), task="cola", data="d2"), *arm("r3f", line(0.65), task="cola", data="d2")]
-    mixed = judge(Study([*better, *worse]), "1")
-    assert mixed.verdict == "contradicted" and [row["verdict"] for row in mixed.rows] == ["contradicted", "supported"]
+    found = judge(Study(on_glue(0.05)), "1")
+    assert (found.verdict, found.why) == ("supported", "8 of 8 comparisons support it")
+    mixed = judge(Study([*on_glue(0.05, tasks="rte"), *on_glue(-0.05, ("r3f",), "cola")]), "1")
+    assert mixed.verdict == "contradicted"
+    assert [row["verdict"] for row in mixed.rows] == ["contradicted", "supported", "supported"]
+
+
+def test_nothing_is_supported_while_methods_or_tasks_are_missing() -> None:
+    found = judge(Study(on_glue(0.05, ("r3f",), "rte")), "1")
+    wanted = "missing where std learned: r3f beside std on mrpc, cola, stsb; r4f beside std"
+    assert (found.verdict, found.why) == ("undecided", f"1 of 1 comparisons support it; {wanted}")
+    half = judge(Study([*on_glue(0.05, ("r3f",), "rte mrpc"), *on_glue(0.05, ("r4f",), "cola stsb")]), "1")
+    assert half.verdict == "undecided" and "r3f beside std on cola, stsb; r4f beside std on rte, mrpc" in half.why
+    worse = judge(Study(on_glue(-0.05, ("r3f",), "rte")), "1")
+    assert worse.verdict == "contradicted" and worse.why.endswith(wanted)
+    assert judge(Study([]), "1").why.startswith("nothing to compare; missing where std learned: r3f beside std; r4f")
+
+
+def test_rows_have_the_settings_of_their_comparison() -> None:
+    sizes = [
+        r for n in (100, 1000) for name, s in (("std", 0.7), ("r3f", 0.75)) for r in arm(name, line(s), train_size=n)
+    ]
+    table = make(Study(sizes), "claim:1")
+    assert table and "train_size" in [column.key for column in table.columns]
+    assert [row["train_size"] for row in table.rows] == [100, 1000]
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_two_versions_of_a_method_are_not_chosen_from(number: str) -> None:
+    base = {"1": "std", "2": "smart", "3": "r3f:dropout=shared,eps=0"}[number]
+    shared = {"dropout": "shared"} if number == "3" else {}
+    name = "r3f:dropout=shared" if shared else "r3f"
+    records = [*arm("std", line(0.70)), *arm("r3f", line(0.75), 5, fields=shared)]
+    records += [r for r in arm("smart", line(0.70), 20) if base == "smart"]
+    records += [r for r in arm("r3f", line(0.70), fields={**shared, "eps": 0}) if shared]
+    assert [(row["method"], row["than"]) for row in judge(Study(records), number).rows] == [(name, base)]
+    found = judge(Study([*records, *arm("r3f", line(0.60), 5, revision=2, fields=shared)]), number)
+    assert found.verdict == "undecided" and found.rows == ()
+    assert f"several versions of {name} stand side by side: none is judged there" in found.why
 
 
 def test_a_gain_that_cannot_matter_contradicts() -> None:
@@ -85,14 +130,15 @@ def test_the_table_names_model_and_sizes() -> None:
         *arm("r3f", line(0.75), model="minilm", train_size=500),
     ]
     table = make(Study(records), "claim:1")
-    assert table and table.notes[0].startswith("SUPPORTED: 1 of 1 comparisons")
+    assert table and table.notes[0].startswith("UNDECIDED: 1 of 1 comparisons support it; missing")
     assert "On minilm, rte with 500 rows: nothing is said of others." in table.notes[0]
     assert table.rows[0]["than"] == "std" and table.rows[0]["difference"] == pytest.approx(0.05)
 
 
 def test_noise_is_judged_with_shared_masks() -> None:
     shared = {"dropout": "shared"}
-    records = [*arm("std", line(0.70)), *arm("r3f", line(0.75), fields=shared)]
+    noises: list[dict[str, Any]] = [{}, {"eps": 0.001}, {"eps": 0.1}]
+    records = [*arm("std", line(0.70)), *(r for of in noises for r in arm("r3f", line(0.75), fields={**shared, **of}))]
     records += arm("r3f", line(0.70), fields={**shared, "eps": 0})
     found = judge(Study(records), "3")
     assert found.verdict == "supported" and found.rows[0]["than"] == "r3f:dropout=shared,eps=0"
@@ -103,8 +149,26 @@ def test_noise_is_judged_with_shared_masks() -> None:
     [(0.75, 15, "supported"), (0.75, 25, "contradicted"), (0.70, 15, "contradicted"), (0.748, 15, "supported")],
 )
 def test_not_worse_and_cheaper(score: float, seconds: float, verdict: str) -> None:
-    records = [*arm("std", line(0.70)), *arm("smart", line(0.75), 20), *arm("r3f", line(score), seconds)]
-    assert judge(Study(records), "2").verdict == verdict
+    assert judge(Study(beside_smart(score, seconds)), "2").verdict == verdict
+
+
+def beside_smart(score: float, seconds: float, device: str = "cpu") -> list[Record]:
+    rest = [r for name in ("smart", "freelb") for r in arm(name, line(0.75), 20)]
+    return [*arm("std", line(0.70)), *rest, *arm("r3f", line(score), seconds, device)]
+
+
+def test_seconds_of_several_devices_are_not_compared() -> None:
+    found = judge(Study(beside_smart(0.75, 2, "cuda")), "2")
+    assert found.verdict == "undecided" and [row["cost"] for row in found.rows] == [None, None]
+    assert found.why.endswith("seconds of 2 of 2 comparisons come from several devices or thread counts")
+    assert judge(Study(beside_smart(0.70, 2, "cuda")), "2").verdict == "contradicted"  # by its scores
+    assert "2 of 2 comparisons were not measured" in judge(Study(beside_smart(0.75, 0)), "2").why
+
+
+def test_cheaper_than_one_of_two_supports_nothing() -> None:
+    records = [r for r in beside_smart(0.75, 15) if r.result.spec.method != "freelb"]
+    found = judge(Study(records), "2")
+    assert found.verdict == "undecided" and found.why.endswith("missing where std learned: r3f beside freelb")
 
 
 def test_wins_need_all_tasks() -> None:
@@ -123,24 +187,92 @@ def test_wins_need_all_tasks() -> None:
     assert found.verdict == "supported" and found.why.startswith("best on 8 of 13 tasks")
     lost = [record for i in range(13) for record in on(f"t{i}", 0.02 if i < 3 else -0.02)]
     assert judge(Study(lost), "5").verdict == "contradicted"
+    again = arm("l2sp", line(0.90, 10), revision=2, task="t0", data="t0")
+    assert "several versions of l2sp stand side by side" in judge(Study([*thirteen, *again]), "5").why
     few = judge(Study(on("t0", 0.1)), "5")
     assert few.verdict == "undecided" and few.why.startswith("1 of 13 tasks")
 
 
-def test_slopes_over_size() -> None:
-    def at(size: int, gain: float) -> list[Record]:
-        spec = {"train_size": size}
-        noisy = [x + gain + 0.001 * ((3 * i) % 4) for i, x in enumerate(line(0.70, 25))]
-        return [
-            r
-            for name, s in (("std", line(0.6, 25)), ("std++", line(0.70, 25)), ("capcort-i", noisy))
-            for r in arm(name, s, **spec)
-        ]
+def beside_plus(gain: float, names: tuple[str, ...] = ("capcort-i", "capcort-mlp"), **spec: Any) -> list[Record]:
+    """std++, and CAPCORT ``gain`` above it, give or take a little by seed."""
+    ours = [x + gain + 0.001 * gain * ((3 * i) % 4) for i, x in enumerate(line(0.70, 25))]
+    scores = {"std": line(0.6, 25), "std++": line(0.70, 25), **dict.fromkeys(names, ours)}
+    return [r for name, of in scores.items() for r in arm(name, of, **spec)]
 
-    falling = judge(Study([*at(100, 0.06), *at(200, 0.04), *at(400, 0.02)]), "6")
-    assert falling.verdict == "supported" and falling.rows[0]["difference"] == pytest.approx(-0.02, abs=1e-3)
-    assert judge(Study([*at(100, 0.02), *at(400, 0.06)]), "6").verdict == "contradicted"
-    assert judge(Study(at(100, 0.02)), "6").verdict == "undecided"
+
+def sizes(*gains: float, **more: Any) -> list[Record]:
+    """At 100, 200, 400, ... rows."""
+    return [r for i, gain in enumerate(gains) for r in beside_plus(gain, **{"train_size": 100 * 2**i, **more})]
+
+
+def noises(*gains: float, **more: Any) -> list[Record]:
+    """At 400 rows, of which 10 %, 20 %, ... have another label."""
+    given = [{"train_size": 400, "label_noise": 0.1 * i, **more} for i in range(1, len(gains) + 1)]
+    return [r for gain, spec in zip(gains, given, strict=True) for r in beside_plus(gain, **spec)]
+
+
+def test_slopes_need_sizes_and_noises_of_both_variants() -> None:
+    records = [*sizes(0.06, 0.04, 0.02), *noises(0.04, 0.06)]
+    found = judge(Study(records), "6")
+    assert (found.verdict, found.why) == ("supported", "4 of 4 comparisons support it")
+    slopes = {row["method"]: row["difference"] for row in found.rows}
+    assert slopes == {
+        "capcort-i over train_size": pytest.approx(-0.02, abs=1e-3),
+        "capcort-mlp over train_size": pytest.approx(-0.02, abs=1e-3),
+        "capcort-i over label_noise": pytest.approx(0.2, abs=1e-3),
+        "capcort-mlp over label_noise": pytest.approx(0.2, abs=1e-3),
+    }
+    one = judge(Study([r for r in records if r.result.spec.method != "capcort-mlp"]), "6")
+    assert one.verdict == "undecided" and one.why.endswith("capcort-mlp over train_size; capcort-mlp over label_noise")
+    quiet = judge(Study(sizes(0.06, 0.04, 0.02)), "6")
+    assert quiet.verdict == "undecided" and "capcort-i over label_noise" in quiet.why
+    assert judge(Study(sizes(0.02, 0.04, 0.06)), "6").verdict == "contradicted"
+    assert judge(Study(sizes(0.02)), "6").why.startswith("nothing to compare")
+
+
+def test_slopes_go_through_like_runs_only() -> None:
+    """Noise, models and recipes that vary beside the axis are other lines, or none."""
+    grid = [*sizes(0.06, 0.04, 0.02), *noises(0.10, 0.14)]  # the gain at 400 rows would grow, were noise left in
+    rows = [row for row in judge(Study(grid), "6").rows if row["method"] == "capcort-i over train_size"]
+    assert [(row["train_size"], row["label_noise"]) for row in rows] == [("100 to 400", 0.0)]
+    assert rows[0]["difference"] == pytest.approx(-0.02, abs=1e-3)
+    big = {"weights": "w2", "model": "big"}
+    models = [*sizes(0.02, 0.02), *(r for n in (200, 400) for r in beside_plus(0.08, train_size=n, **big))]
+    found = judge(Study(models), "6")
+    assert found.verdict == "undecided"
+    assert sorted((row["weights"], row["verdict"]) for row in found.rows) == 2 * [("w1", "undecided")] + 2 * [
+        ("w2", "undecided")]  # fmt: skip
+    assert (
+        judge(Study([*beside_plus(0.02, train_size=100), *beside_plus(0.08, train_size=400, lr=1e-5)]), "6").rows == ()
+    )
+
+
+def test_steps_may_follow_from_the_size() -> None:
+    table = make(Study([*sizes(0.06), *beside_plus(0.04, train_size=200, steps=200)]), "claim:6")
+    assert table and {(row["train_size"], row["steps"]) for row in table.rows} == {("100 to 200", "100 to 200")}
+
+
+def test_slopes_are_corrected_over_all_of_them() -> None:
+    """By hand: Student's t of the slopes, the smaller p twice (Holm 1979)."""
+    wide, narrow = ([0.01 * math.cos(i) - lead for i in range(25)] for lead in (0.005, 0.012))
+    records = sizes(0.06, 0.04, names=())
+    for k, size in enumerate((100, 200)):
+        for name, slopes in (("capcort-i", wide), ("capcort-mlp", narrow)):
+            records += arm(name, [x + k * s for x, s in zip(line(0.70, 25), slopes, strict=True)], train_size=size)
+    p = [scipy_stats.ttest_1samp(slopes, 0).pvalue for slopes in (wide, narrow)]
+    rows = {row["method"]: row["p_holm"] for row in judge(Study(records), "6").rows}
+    assert rows["capcort-i over train_size"] == pytest.approx(p[0])
+    assert rows["capcort-mlp over train_size"] == pytest.approx(2 * p[1], rel=1e-4)
+
+
+def test_two_versions_have_no_slope() -> None:
+    twice = [
+        *sizes(0.06, 0.04),
+        *(r for n in (100, 200) for r in arm("capcort-i", line(0.9, 25), revision=2, train_size=n)),
+    ]
+    found = judge(Study(twice), "6")
+    assert {row["method"] for row in found.rows} == {"capcort-mlp over train_size"}
+    assert "several versions of capcort-i stand side by side" in found.why
 
 
 def test_what_these_runs_cannot_tell_is_said() -> None:
@@ -183,7 +315,9 @@ def test_like_stands_beside_like() -> None:
 @pytest.mark.parametrize(
     ("spec", "why"),
     [({"model": "minilm"}, "model minilm"), ({**LARGE, "train_size": 500}, "500 rows"),
-     ({**LARGE, "label_noise": 0.1}, "other rows"), ({**LARGE, "metric": "f1"}, "no accuracy"), ({}, "model unnamed")],
+     ({**LARGE, "label_noise": 0.1}, "other rows"), ({**LARGE, "metric": "f1"}, "no accuracy"), ({}, "model unnamed"),
+     ({**LARGE, "layers": "23:24:24"}, "layers 23:24:24"), ({**LARGE, "encoder": "mnli"}, "tuned on mnli before"),
+     ({**LARGE, "head": "kept"}, "head of the checkpoint")],
 )  # fmt: skip
 def test_unlike_never_stands_beside(spec: dict[str, Any], why: str) -> None:
     found = beside([run(0.9, 0, R3F, **spec)], method="r3f", statistic="median of 10")

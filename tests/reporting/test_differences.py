@@ -55,6 +55,18 @@ def test_without_predictions_seeds_vary_and_that_is_said() -> None:
     assert table and any("Interval over seeds only" in n and predictions.NOT_KEPT in n for n in table.notes)
 
 
+def test_each_revision_of_lora_stands_in_std_s_place_for_its_own_stacks() -> None:
+    records = []
+    for revision in (1, 2):
+        lora = (MethodSpec("lora", revision),)
+        for seed in range(3):
+            records += [run(0.7 + revision / 10, seed, lora), run(0.71 + revision / 10, seed, lora + R3F)]
+    found = compare(records, Kept())
+    assert [(d.std.setting("method_revision"), d.cell.setting("method_revision")) for d in found] == [
+        ("1", "1+1"), ("2", "2+1")]  # fmt: skip
+    assert [float(np.mean(d.differences)) for d in found] == pytest.approx([0.01, 0.01])
+
+
 def test_the_same_difference_in_few_seeds_decides_nothing() -> None:
     """On few test examples two pairs differ by the same amount by chance, and no correction could undo a p of 0."""
     found = only(arms([0.70, 0.71], [0.71, 0.72]))

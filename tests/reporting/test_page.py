@@ -17,6 +17,7 @@ from ftbench.reporting.conclusions import as_lines, conclusions
 from ftbench.reporting.figures import write_figures
 from ftbench.reporting.marks import Chart, Mark
 from ftbench.reporting.page import origins, to_html
+from ftbench.reporting.select import with_metric
 from ftbench.reporting.study import Study
 from ftbench.reporting.svg import scale, to_svg
 from ftbench.types import MethodSpec, Record
@@ -54,6 +55,15 @@ def test_conclusions_say_what_the_tables_say() -> None:
     assert conclusions(Study([])) == [] and as_lines(better)[2].startswith("  - r3f")
 
 
+def test_conclusions_say_what_is_not_known() -> None:
+    alone = conclusions(Study(arms([0.70, 0.71], [0.71, 0.73])))[1]
+    assert alone.text.endswith("there are no reference rows, so whether it learned anything is not known.")
+    few = conclusions(Study([*arms([0.70, 0.71], [0.71, 0.72]), references(scores=REFS)]))[1]
+    assert few.methods == ("r3f: no difference shown in 2 pairs of seeds, +1.0 points, over seeds only.",)
+    lacking = with_metric([run(0.7), run(0.8, 0, R3F, others={"f1": 0.6})], "f1")
+    assert conclusions(Study(lacking))[1].text == "rte: std has no f1, so methods are not compared."
+
+
 def test_squared_errors_are_not_points() -> None:
     lower = {"metric": "mse", "facts": {"lower_is_better": True, "kind": "regression"}}
     said = conclusions(Study(arms([1.20, 1.25, 1.22], [1.10, 1.14, 1.12], **lower)))
@@ -67,7 +77,6 @@ def test_every_kind_of_picture_is_drawn(tmp_path: Path) -> None:
     found = charts(study(tmp_path))
     kinds = {chart.name.split("-")[0] for chart in found}
     assert kinds == {"runs", "differences", "profile", "ranks", "cost", "sensitivity", "budget"}
-    assert len({chart.name for chart in found}) == len(found)
     assert all(chart.marks for chart in found)
 
 
@@ -118,6 +127,14 @@ def test_figures_are_files_that_do_not_change(tmp_path: Path, recwarn: pytest.Wa
     again = write_figures([chart, bars], tmp_path / "two")
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
     assert not recwarn.list
+
+
+def test_every_figure_has_a_file_of_its_own(tmp_path: Path) -> None:
+    names = ["a b", "a-b", "a/b", "a-b-2", "A-b", "c", "c"]
+    written = write_figures([Chart(n, n, "x", "y", (Mark("points", (1.0,), (1.0,)),)) for n in names], tmp_path)
+    found = [path.stem for path in written if path.suffix == ".png"]
+    assert found == ["a-b", "a-b-2", "a-b-3", "a-b-2-2", "A-b-4", "c", "c-2"]
+    assert {path.name for path in written} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_figures_into_a_file_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from ftbench.reporting.findings import of_probes
 from ftbench.reporting.judging import judge
 from ftbench.reporting.probe_claims import EXPRESSIVE, protocols
 from ftbench.reporting.probed import group, recipe_text
@@ -68,6 +69,21 @@ def test_more_kept_in_each_protocol_supports() -> None:
     assert "minilm, probed on trec" in found.about
 
 
+def test_a_lead_in_squared_errors_is_a_lower_score() -> None:
+    records = [*references("trec"), *(probed(0.5, "sst2", "r3f", s) for s in range(2))]
+    for record in records:  # 0.8 of the pretrained encoder, 0.4 of the random one: now the other way round
+        record.result.facts.update(headline="accuracy", lower_is_better=True)
+    (said,) = of_probes(Study(records))
+    assert "without a lead nothing can be kept of it" in said
+    ends = {"": 0.4, "random": 0.8}
+    turned = [probed(ends.get(r.result.spec.encoder, 0.5), r.result.spec.encoder, r.result.spec.method,
+                     r.result.spec.seed) for r in records]  # fmt: skip
+    for record in turned:
+        record.result.facts.update(lower_is_better=True)
+    (said,) = of_probes(Study(turned))
+    assert "kept of that lead (seeds in brackets): r3f 75% (2)" in said
+
+
 def test_no_share_is_kept_of_a_lead_that_is_none() -> None:
     behind = [probed(score, name, "std", task="rte") for name, score in (("", 0.4), ("random", 0.5))]
     tuned = [probed(0.6, "sst2", method, s, task="rte") for method in ("std", "r3f") for s in range(6)]
@@ -77,6 +93,36 @@ def test_no_share_is_kept_of_a_lead_that_is_none() -> None:
     better = [*references("trec"), *everywhere("std", 0.0), *everywhere("r3f", 0.1)]
     alone, beside = judge(Study(better), "4"), judge(Study([*better, *behind, *tuned]), "4")
     assert [row["difference"] for row in alone.rows] == [row["difference"] for row in beside.rows]
+
+
+def in_mse(record: Record) -> Record:
+    """The same probe where lower is better, with the same lead: 2 less its score."""
+    facts = {**record.result.facts, "headline": "mse", "kind": "regression", "lower_is_better": True}
+    splits = {
+        name: {**of, "validation": {"mse": 2 - of["validation"]["accuracy"]}}
+        for name, of in record.result.metrics.items()
+    }
+    return replace(record, result=replace(record.result, facts=facts, metrics=splits))
+
+
+@pytest.mark.parametrize("number", ["4", "7"])
+def test_lower_is_better_is_judged_as_its_mirror_image(number: str) -> None:
+    ours = {"4": "r3f", "7": "capcort-i"}[number]
+    records = [*references("trec"), *everywhere("std", 0.0), *everywhere(ours, 0.1)]
+    up, down = judge(Study(records), number), judge(Study([in_mse(r) for r in records]), number)
+    assert down.verdict == up.verdict and len(down.rows) == len(up.rows) > 0
+    assert [r["difference"] for r in down.rows] == pytest.approx([r["difference"] for r in up.rows])
+    ahead = [in_mse(probed(score, name, "std")) for name, score in (("", 0.4), ("random", 0.8))]
+    assert judge(Study([*ahead, *map(in_mse, records[2:])]), number).rows == ()  # the random encoder leads
+
+
+def test_revisions_of_a_method_are_never_one_line() -> None:
+    records = [*references("trec"), *everywhere("std", 0.0), *everywhere("r3f", 0.1)]
+    old = [replace(r, result=replace(r.result, spec=replace(r.result.spec, methods=(MethodSpec("r3f", 2),))))
+           for r in everywhere("r3f", -0.1)]  # fmt: skip
+    found = judge(Study([*records, *old]), "4")
+    assert sorted(row["difference"] > 0 for row in found.rows) == 3 * [False] + 3 * [True]
+    assert found.verdict == "contradicted"
 
 
 def test_less_kept_contradicts_and_few_seeds_or_protocols_decide_nothing() -> None:

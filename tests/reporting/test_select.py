@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from ftbench.errors import UsageError
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.reporting import select
 from ftbench.reporting.tables import runs_table
-from ftbench.types import MethodSpec, Record
+from ftbench.reporting.words import plain
+from ftbench.types import Column, MethodSpec, Record, Table
 from tests.reporting.conftest import R3F, REFS, references, row, run
 
 SCALED = (MethodSpec("r3f", 1, {"weight": 0.5, "eps": 0.001}),)
@@ -87,3 +91,19 @@ def test_sorting() -> None:
     assert [r["method"] for r in select.sort_rows([runs_table(records)], "-method")[0].rows] == ["std", "r3f", "bss"]
     with pytest.raises(UsageError, match="unknown column of --sort 'meen'"):
         select.sort_rows([runs_table(records)], "meen")
+
+
+@pytest.mark.parametrize(
+    ("values", "up", "down"),
+    [([2, "Spearman", 1, None, 10], [1, 2, 10, "Spearman", None], ["Spearman", 10, 2, 1, None]),
+     (["b", None, "c", "a"], ["a", "b", "c", None], ["c", "b", "a", None]),
+     ([math.nan, 0.2, None, 0.3], [0.2, 0.3, None, None], [0.3, 0.2, None, None])],
+    ids=["numbers and texts", "texts", "numbers"],
+)  # fmt: skip
+def test_rows_without_a_value_come_last(values: list[Any], up: list[Any], down: list[Any]) -> None:
+    table = Table("t", (Column("layer", "layer"),), tuple({"layer": value} for value in values))
+
+    def found(key: str) -> list[Any]:
+        return [plain(r["layer"]) for r in select.sort_rows([table], key)[0].rows]
+
+    assert found("layer") == up and found("-layer") == down

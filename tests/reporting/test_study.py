@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 
 from ftbench.reporting.charts import charts
 from ftbench.reporting.costs import seconds_to_best
+from ftbench.reporting.marks import Chart
 from ftbench.reporting.render import FORMS, render
 from ftbench.reporting.reports import DEFAULT, REPORTS, make
 from ftbench.reporting.study import Study
 from ftbench.types import Cost, MethodSpec, Record, Table
-from tests.reporting.conftest import R3F, REFS, arms, references, row, run, study_on_disk
+from tests.reporting.conftest import R3F, REFS, arms, keys, references, row, run, study_on_disk
 
 TASKS = ("rte", "mrpc", "cola", "sst2", "trec", "boolq")
 
@@ -147,6 +149,62 @@ def test_a_task_that_std_did_not_learn_is_left_out() -> None:
     assert row(found, "r3f")["tasks"] == 2 and any("rte is left out: std did not learn" in n for n in found.notes)
 
 
+def test_revisions_of_a_method_stand_apart() -> None:
+    second = (MethodSpec("r3f", 2),)
+    again = [run(0.1 + 0.01 * s, s, second, task=task, data=f"d-{task}") for task in TASKS[:3] for s in range(6)]
+    found = table([*over_tasks(3), *again], "across")
+    assert row(found, "r3f", method_revision="1")["won"] == 3 and row(found, "r3f", method_revision="2")["lost"] == 3
+    labels = {mark.label for mark in picture([*over_tasks(3), *again], "profile").marks}
+    assert labels == {"std", "bss", "r3f (method rev 1)", "r3f (method rev 2)"}
+    fewer = table([*over_tasks(3), *again[:12]], "across")
+    assert {r["method_revision"] for r in fewer.rows if r["method"] == "r3f"} == {"1"}
+    assert any("every task, and left out: r3f (method rev 2)" in note for note in fewer.notes)
+
+
+def test_a_method_with_several_recipes_is_left_out_and_named() -> None:
+    twice = [run(0.7, s, (MethodSpec("std++"),), task=task, data=f"d-{task}", steps=steps)
+             for task in TASKS[:3] for s in range(6) for steps in (200, 400)]  # fmt: skip
+    found = table([*over_tasks(3), *twice], "across")
+    assert {r["method"] for r in found.rows} == {"std", "r3f", "bss"} and "method_revision" not in keys(found)
+    assert "Run with several recipes on a task, and left out: std++; use --where." in found.notes
+
+
+LOWER = {"metric": "mse", "facts": {"lower_is_better": True, "kind": "regression"}}
+
+
+def stacked(records: list[Record]) -> list[Record]:
+    """The same runs on lora."""
+    specs = [(r, replace(r.result.spec, methods=(MethodSpec("lora"), *r.result.spec.methods))) for r in records]
+    return [replace(record, result=replace(record.result, spec=spec)) for record, spec in specs]
+
+
+@pytest.mark.parametrize("base", ["std", "lora"])
+def test_squared_errors_are_not_pooled_with_accuracies(base: str) -> None:
+    rows = {"task": "reviews", "data": "d-reviews"}
+    errors = arms([0.5 + 0.01 * s for s in range(6)], [0.4 + 0.012 * s for s in range(6)], **rows, **LOWER)
+    plain = [*(r for r in over_tasks(5) if r.result.spec.method != "bss"), *errors]
+    records = plain if base == "std" else stacked(plain)
+    found = table(records, "across")
+    best = row(found, "r3f" if base == "std" else "lora+r3f")
+    assert (best["tasks"], best["rank"], best["won"], best["lost"], best["iqm"]) == (6, 1, 6, 0, None)
+    assert best["improvement_mean"] > 0.9
+    assert {c.name for c in charts(Study(records))} & {"profile", "ranks"} == {"ranks"}
+
+
+def test_stacks_on_lora_are_set_against_lora() -> None:
+    found = table(stacked(over_tasks(3)), "across")
+    best, base = row(found, "lora+r3f"), row(found, "lora")
+    assert (best["won"], best["improvement_mean"], best["iqm"] > base["iqm"]) == (3, 1.0, True)
+    assert base["won"] is None and base["improvement_mean"] is None
+    assert "lora+bss, lora+r3f: compared with lora, not with std." in found.notes
+    assert not any("compared with" in note for note in table(over_tasks(3), "across").notes)
+
+
+def picture(records: list[Record], name: str) -> Chart:
+    (found,) = [chart for chart in charts(Study(records)) if chart.name == name]
+    return found
+
+
 # ------------------------------------------------------------------------------------------------ cost
 
 
@@ -208,6 +266,34 @@ def test_budget_pools_settings_and_seeds() -> None:
     assert (found["runs"], found["settings"]) == (4, 2)
     assert (found["best_1"], found["best_2"]) == pytest.approx((0.65, (0.8 * 3 + 0.7 * 2 + 0.6) / 6))
     assert found["seconds"] == 10 and found["budget"] == 40 and found["in_budget"] == pytest.approx(0.8)
+
+
+def test_seconds_of_several_machines_are_no_budget() -> None:
+    cuda = Cost(wall_seconds=3.0, steps=100, device="cuda", threads=1)
+    one = [costly(0.7 + 0.01 * s, s, m, 10.0, 1) for m in ((), R3F) for s in range(3)]
+    found = table(one, "budget")
+    assert row(found, "r3f")["in_budget"] == pytest.approx(0.72) and len(found.notes) == 1
+    assert picture(one, "budget-rte").marks
+    several = [*one, *(run(0.7 + 0.02 * s, s, (MethodSpec("smart"),), cost=cuda) for s in range(3))]
+    found = table(several, "budget")
+    assert {(r["budget"], r["in_budget"]) for r in found.rows} == {(None, None)}
+    assert row(found, "smart")["best_2"] is not None and "several devices" in found.notes[1]
+    assert "budget-rte" not in {chart.name for chart in charts(Study(several))}
+
+
+def test_settings_beside_the_learning_rate_have_lines_of_their_own() -> None:
+    second = (MethodSpec("r3f", 2),)
+    records = [
+        run(score + lr * 1000, s, methods, lr=lr, precision=precision)
+        for precision, score in (("fp32", 0.7), ("bf16", 0.6)) for lr in (2e-5, 5e-5) for s in (0, 1)
+        for methods in ((), R3F, second)
+    ]  # fmt: skip
+    found = picture(records, "sensitivity-rte")
+    assert {mark.label for mark in found.marks} == {
+        f"{method} precision {precision}{revision}" for precision in ("fp32", "bf16")
+        for method, revision in (("std", ""), ("r3f", " method rev 1"), ("r3f", " method rev 2"))
+    }  # fmt: skip
+    assert all(mark.x == (2e-5, 5e-5) for mark in found.marks)
 
 
 def test_budget_where_lower_is_better_looks_for_the_lowest() -> None:
