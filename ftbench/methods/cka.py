@@ -44,6 +44,7 @@ class CKA(AgainstPretrained):
     summary: ClassVar[str] = "linear CKA to the pretrained representation within the batch"
     cite: ClassVar[str] = "Kornblith et al. 2019, arXiv 1905.00414"
     cost: ClassVar[str] = "1 forward, 1 backward; cache=off: 1 forward without gradient more"
+    revision: ClassVar[int] = 2  # 1 cut the debiased form off where there are many vectors
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
     batch_coupled: ClassVar[bool] = True
 
@@ -78,4 +79,4 @@ def hsic(x: Tensor, y: Tensor, *, debiased: bool) -> Tensor:
         return trace
     k, m = x.square().sum(1), y.square().sum(1)  # the diagonals; the rows of centred K and L sum to 0 with them
     trace = trace - k @ m
-    return (trace + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (k @ m)) / (n * (n - 3))
+    return trace + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (k @ m)

@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from ftbench.methods.features import HeadInput, head_linears, reader_of
 from ftbench.methods.method import Method, Start, Step
@@ -50,6 +51,7 @@ class LPFT(Method):
     family: ClassVar[str] = "trajectory"
     summary: ClassVar[str] = "the head first, then everything"
     cite: ClassVar[str] = "Kumar et al. 2022, arXiv 2202.10054"
+    revision: ClassVar[int] = 2  # 1 trained what mixout mixes in the first stage
     neutral: ClassVar[Mapping[str, Any] | None] = {"share": 0.0}
     no_writing: ClassVar[str] = "there is no new head to train first: the matrix that gives words is pretrained"
 
@@ -58,17 +60,20 @@ class LPFT(Method):
         self.require("c", 0 < self.c < float("inf"), "more than 0")
 
     def prepare(self, start: Start) -> None:
-        self._depths = start.backbone.depths()
+        """Raises UsageError where ``fitted`` finds a head whose matrix another method computes from others."""
+        start.backbone.depths()  # looked up now, while parameters have their own names
         if self.probe == "fitted":
             linear = head_linears(start.backbone)[-1]
+            self.require("probe", not parametrize.is_parametrized(linear), "a head of its own: put lp-ft first")
             features, labels = head_features(start)
             weight, bias = fit(features, labels, self.c, linear.out_features, shifted=linear.bias is not None)
             set_head(start.backbone, weight, bias)
 
     def after_backward(self, backbone: Backbone, step: Step) -> None:
         if self.probe == "steps" and step.number < round(self.share * step.steps):
+            depths = backbone.depths()
             for name, parameter in backbone.model.named_parameters():
-                if self._depths.get(name, 0) > 0:
+                if depths[name] > 0:
                     parameter.grad = None
 
 

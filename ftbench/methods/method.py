@@ -286,7 +286,7 @@ class Method:
         return False
 
     def candidates(self, backbone: Backbone) -> Mapping[str, Mapping[str, Tensor]]:
-        """Once, after the last step: other weights to score beside the trained ones, by name."""
+        """Once, just before ``finish``: other weights to score beside those that it begins with, by name."""
         return {}
 
     def finish(self, backbone: Backbone) -> None:

@@ -17,7 +17,8 @@ Where paper and released code differ (fairseq examples/rxf, commit 3d262bb):
 - Regression: the code computes the second pass and ignores it; ``paper`` here adds a squared error, which is
   ours (the paper has no regression task).
 - Dropout: the paper is silent; the code leaves it on with independent masks. At eps = 1e-5 the divergence
-  is then that of the dropout masks: switch ``dropout=shared`` or ``off`` to see the noise alone.
+  is then that of the dropout masks: ``dropout=shared`` shows the noise alone; ``off``, in the noised pass only, shows
+  what the clean pass's masks do.
 - The code draws noise on the CPU and adds it in the embeddings' type, where fp16 loses most of it; here it is
   drawn on the device and added in float32 (``noise_dtype=compute`` for theirs).
 - The code's divergence has NaN gradients when a probability underflows; ours has not.

@@ -6,7 +6,8 @@
 Zhang, Wu, Katiyar, Weinberger, Artzi: Revisiting Few-sample BERT Fine-tuning. ICLR 2021, arXiv 2006.05987.
 Default: blocks = 2, ours; the paper searched 1 to 6 of 24 (not verified in its text), the released example has 5.
 
-Cost: none. Put it first in a stack: other methods then see the weights that training starts from. Methods that pull
+Cost: none. Not with a method that leaves these blocks as they are (``lora``, ``bitfit``, ``adapter``, ``--layers``).
+Put it first in a stack: other methods then see the weights that training starts from. Methods that pull
 to the pretrained weights (``l2sp``, ``recadam``) keep these as their target where they come before it.
 
 Where paper and released code differ (asappresearch/revisit-bert-finetuning, commit 0aa4f4e): nothing known. The code
@@ -47,12 +48,13 @@ class ReInit(Method):
     def prepare(self, start: Start) -> None:
         """Draws on the CPU, so that the weights are the same on every device; the pooler first, then upwards.
 
-        Raises UsageError for more blocks than the model has.
+        Raises UsageError for more blocks than the model has, and for weights that would stay random.
         """
         backbone = start.backbone
         config = backbone.model.config.get_text_config()
         deviation = getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or 0.02
         for name, parameter in self._chosen(backbone):
+            self.require("blocks", parameter.requires_grad, f"blocks that are trained, which {name} is not")
             if parameter.ndim >= 2:
                 parameter.copy_(torch.empty(parameter.shape).normal_(0.0, deviation))
             else:

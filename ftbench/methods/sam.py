@@ -20,7 +20,8 @@ Where paper and released code differ:
 - davda54/sam leaves a parameter perturbed that has no gradient in the second pass; here all are put back, exactly.
 - Clipping and weight decay come after, with the gradient at w + e, as in davda54/sam with torch's optimizers.
 
-fp16 works: e does not depend on the loss scale, and where a gradient overflows the step is left out as usual.
+fp16 works: e does not depend on the loss scale, and where the gradient at w overflows there is no second pass: the step
+is left out as usual.
 """
 
 from __future__ import annotations
@@ -62,10 +63,13 @@ class SAM(Method):
             return here
         named = [(name, p) for name, p in backbone.model.named_parameters() if p.grad is not None]
         parameters = [p for _, p in named]
+        scales = [self.scale(name, p.detach()) for name, p in named]
+        moves = perturbation([p.grad for p in parameters], scales, self.eps)
+        if moves is None:
+            return here
         kept = [p.detach().clone() for p in parameters]
         with torch.no_grad():
-            scales = [self.scale(name, p) for name, p in named]
-            for p, move in zip(parameters, perturbation([p.grad for p in parameters], scales, self.eps), strict=True):
+            for p, move in zip(parameters, moves, strict=True):
                 p.add_(move)
                 p.grad = None
         try:
@@ -104,10 +108,14 @@ class ASAM(SAM):
         return parameter.abs() + self.eta if "weight" in name else 1.0
 
 
-def perturbation(gradients: Sequence[Tensor | None], scales: Sequence[Tensor | float], eps: float) -> list[Tensor]:
-    """eps * T^2 g / ||T g|| for each parameter, the norm being over all of them."""
+def perturbation(
+    gradients: Sequence[Tensor | None], scales: Sequence[Tensor | float], eps: float
+) -> list[Tensor] | None:
+    """eps * T^2 g / ||T g|| for each parameter, the norm being over all of them; None where that is not finite."""
     scaled = [_times(g, scale) for g, scale in zip(gradients, scales, strict=True) if g is not None]
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in scaled]))
+    if not norm.isfinite():
+        return None
     return [_times(g, scale) * (eps / (norm + GUARD)) for g, scale in zip(scaled, scales, strict=True)]
 
 

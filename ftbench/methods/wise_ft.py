@@ -14,7 +14,8 @@ Cost: plain fine-tuning's, a copy of the encoder and an evaluation for every alp
 Where paper and released code differ (mlfoundations/wise-ft, commit 58b7a4b): there the head is mixed too, because
 CLIP has a zero-shot head. A pretrained encoder has none; interpolating the encoder alone with the trained head is
 the authors' advice (issue 8), best with a head that was trained first: ``lp-ft+wise-ft``. Here the head is what the
-run counts as head: BERT's pooler stays fine-tuned. The Fisher-weighted form of the code is left out.
+run counts as head: BERT's pooler stays fine-tuned. The Fisher-weighted form of the code is left out. With ``lora`` the
+weights are its two matrices, so that their product is not on a line.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ftbench.errors import FtbenchError
 from ftbench.methods.method import Method, Start
 from ftbench.models.backbone import Backbone
 
@@ -43,6 +45,7 @@ class WiseFT(Method):
     summary: ClassVar[str] = "weights between the pretrained and the fine-tuned ones"
     cite: ClassVar[str] = "Wortsman et al. 2022, arXiv 2109.01903"
     neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 1.0}
+    revision: ClassVar[int] = 2  # 1 left out what mixout mixes, and scored the alphas before other methods ended
     moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -51,7 +54,7 @@ class WiseFT(Method):
     def prepare(self, start: Start) -> None:
         depths = start.backbone.depths()
         named = start.backbone.model.named_parameters()
-        self._pretrained = {name: p.detach().cpu().clone() for name, p in named if depths.get(name, 0) > 0}
+        self._pretrained = {p: p.detach().cpu().clone() for name, p in named if depths[name] > 0}
 
     def candidates(self, backbone: Backbone) -> Mapping[str, Mapping[str, Tensor]]:
         return Line(backbone, self._pretrained)
@@ -65,7 +68,7 @@ class Line(Mapping[str, Mapping[str, Tensor]]):
     """``alpha=0.1`` ... ``alpha=0.9`` -> weights, mixed when they are asked for: one copy at a time."""
 
     backbone: Backbone
-    pretrained: dict[str, Tensor]
+    pretrained: dict[nn.Parameter, Tensor]
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
         return between(self.pretrained, self.backbone, float(key.removeprefix("alpha=")))
@@ -78,8 +81,12 @@ class Line(Mapping[str, Mapping[str, Tensor]]):
 
 
 @torch.no_grad()
-def between(pretrained: Mapping[str, Tensor], backbone: Backbone, alpha: float) -> dict[str, Tensor]:
-    """(1 - alpha) * pretrained + alpha * the network's present weights, by name."""
-    present = dict(backbone.model.named_parameters())
-    ends = ((name, start, present[name].detach()) for name, start in pretrained.items() if name in present)
-    return {name: (1 - alpha) * start.to(end.device) + alpha * end for name, start, end in ends}
+def between(pretrained: Mapping[nn.Parameter, Tensor], backbone: Backbone, alpha: float) -> dict[str, Tensor]:
+    """(1 - alpha) * pretrained + alpha * the network's present weights, by the names that they have now.
+
+    Raises FtbenchError where some are not in the network any more: the rest alone is not on the line.
+    """
+    present = {name: p for name, p in backbone.model.named_parameters() if p in pretrained}
+    if len(present) != len(pretrained):
+        raise FtbenchError("wise-ft: another method put new weights in the place of those that it began with")
+    return {name: (1 - alpha) * pretrained[p].to(p.device) + alpha * p for name, p in present.items()}

@@ -92,12 +92,11 @@ def finish(run: Training, watch: Watch) -> dict[str, dict[str, dict[str, float]]
     scores = {"last": next(r["evaluation"] for r in reversed(run.state.history) if "evaluation" in r)}
     model, predicted = run.backbone.model, watch.predicted
     model.eval()
-    for method in run.methods:
+    moved = any(method.moves for method in run.methods)
+    for method in sorted(run.methods, key=lambda method: not method.moves):  # others fold what these have loaded
         for name, weights in method.candidates(run.backbone).items():
             with holding(model, weights):
                 scores[name] = watch.score(run, name)
-    moved = any(method.moves for method in run.methods)
-    for method in sorted(run.methods, key=lambda method: not method.moves):  # others fold what these have loaded
         method.finish(run.backbone)
     if moved:
         scores |= {"raw": scores["last"], "last": watch.score(run)}

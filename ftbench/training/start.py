@@ -47,11 +47,14 @@ def network_of(spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any) ->
 
 
 def original_of(spec: RunSpec, data: Data, source: Checkpoint, tokenizer: Any) -> Backbone:
-    """The network as it was pretrained, whatever runs before made of it."""
+    """The network as it was pretrained, whatever runs before made of it; cut where that of the run is."""
     if spec.kind == "summarize":
         return load_seq2seq(source.origin or source, tokenizer, seed=spec.seed)
     regression = data.task.kind == "regression"
-    return models.load(source.origin or source, tokenizer, data.labels, regression=regression, seed=spec.seed)
+    head = Layers.parse(spec.layers).head if spec.layers else None
+    return models.load(
+        source.origin or source, tokenizer, data.labels, regression=regression, seed=spec.seed, layers=head
+    )
 
 
 def start_of(

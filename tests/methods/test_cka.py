@@ -37,6 +37,16 @@ def test_it_equals_the_packages(case: str) -> None:
     assert max(debiased, 0) == pytest.approx(expected["debiased"], **CLOSE)
 
 
+@pytest.mark.parametrize("debiased", [False, True])
+@pytest.mark.parametrize("rows", [8, 128, 1000])
+def test_it_is_one_for_the_same_vectors_however_many(rows: int, debiased: bool) -> None:
+    x = torch.randn(rows, 384, generator=torch.Generator().manual_seed(0))
+    assert linear_cka(x, x, debiased=debiased).item() == pytest.approx(1, abs=1e-4)
+    y = x + torch.randn(rows, 384, generator=torch.Generator().manual_seed(1)) / 2
+    expected = textbook(x.double(), y.double(), debiased).item()
+    assert linear_cka(x, y, debiased=debiased).item() == pytest.approx(expected, abs=1e-4)
+
+
 def test_layers_equal_the_package_s_matrix() -> None:
     given = ORACLE["inputs"]["layers"]
     found = [[linear_cka(tensor(x), tensor(y), debiased=True).item() for y in given["y"]] for x in given["x"]]

@@ -223,3 +223,14 @@ def test_the_head_s_input_is_that_before_its_dropout(family: str, run_of: Any) -
     head.remove()
     run.backbone.forward(batch.inputs)
     assert head.taken == []
+
+
+@pytest.mark.parametrize("method", ["capcort-i", "cka", "capcort-mlp"])
+def test_the_original_is_cut_where_the_run_s_network_is(
+    method: str, tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path
+) -> None:
+    """``--layers`` leaves out what is above the head: the top that is compared is that of both."""
+    arm, fields = f"{method}:target=original", {"layers": "1:1:1", "steps": 1}
+    run = training_of(tiny_data(), tiny_model, tmp_path, arm, **fields)
+    assert run.methods[0].targets.read.block < len(run.backbone.blocks) == 1
+    assert np.isfinite(float(optimizer_step(run, 0)["loss"]))

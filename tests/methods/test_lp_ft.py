@@ -190,6 +190,28 @@ def test_the_head_alone_then_everything(
             ), "Adam's averages of the body start with its first step"
 
 
+@pytest.mark.parametrize("stack", ["lp-ft:share=1+mixout:p=0.5", "mixout:p=0.5+lp-ft:share=1"])
+def test_the_head_alone_whatever_mixout_renames(
+    stack: str, tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path
+) -> None:
+    run = training_of(tiny_data(), tiny_model, tmp_path, stack, steps=3)
+    run.backbone.model.train()
+    before = {name: p.detach().clone() for name, p in run.backbone.model.named_parameters()}
+    for step in range(3):
+        optimizer_step(run, step)
+    after = dict(run.backbone.model.named_parameters())
+    moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert moved and all(name.startswith(("classifier.", "bert.pooler.")) for name in moved)
+
+
+def test_a_head_that_another_method_computes_cannot_be_fitted(
+    tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="lp-ft:probe=fitted: expected a head of its own: put lp-ft first"):
+        training_of(tiny_data(), tiny_model, tmp_path, "r4f+lp-ft:probe=fitted")
+    training_of(tiny_data(), tiny_model, tmp_path, "lp-ft:probe=fitted+r4f")
+
+
 def test_the_norm_that_clips_is_that_of_the_head(
     tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path
 ) -> None:

@@ -65,6 +65,14 @@ def test_more_blocks_than_there_are(backbone: Any) -> None:
         ReInit(blocks=4).prepare(Start(backbone, 1, 1, lambda: iter(())))
 
 
+@pytest.mark.parametrize("stack", ["lora+reinit:blocks=1", "bitfit+reinit:blocks=1", "adapter+reinit:blocks=1"])
+def test_random_weights_that_nothing_trains_are_refused(
+    stack: str, tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"reinit:blocks=1: expected blocks that are trained, which .* is not"):
+        training_of(tiny_data(), tiny_model, tmp_path, stack)
+
+
 @pytest.mark.parametrize("family", ["roberta", "albert", "deberta-v2", "modernbert", "gpt2", "t5", "bart"])
 def test_other_families(
     family: str,

@@ -188,6 +188,7 @@ def test_the_loss_scale_of_fp16_does_not_matter(arm: str, overflow: bool) -> Non
         found.append(seen)
         if overflow and scale > 1:
             assert not all(p.grad.isfinite().all() for p in model.parameters()), "so the step is left out"
+            assert len(seen) == 1, "no pass at weights that are not finite: it would spoil what methods keep of it"
             return
     for ours, theirs in zip(found[0][1][0], found[1][1][0], strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ftbench.errors import UsageError
+from ftbench.errors import FtbenchError, UsageError
 from ftbench.lookup import build
 from ftbench.methods.wise_ft import WiseFT, between
 
@@ -27,8 +27,10 @@ def tensor(recorded: dict[str, Any]) -> Tensor:
 @pytest.mark.parametrize("alpha", ORACLE["outputs"]["plain"])
 def test_the_line_equals_the_released_code_s(alpha: str) -> None:
     start, end = ({k: tensor(v) for k, v in ORACLE["inputs"][f"theta_{i}"].items()} for i in (0, 1))
-    model: Any = SimpleNamespace(named_parameters=lambda: [(k, nn.Parameter(v)) for k, v in end.items()])
-    found = between(start, SimpleNamespace(model=model), float(alpha))  # type: ignore[arg-type]
+    named = {k: nn.Parameter(v) for k, v in end.items()}
+    model: Any = SimpleNamespace(named_parameters=named.items)
+    began = {named[k]: v for k, v in start.items()}
+    found = between(began, SimpleNamespace(model=model), float(alpha))  # type: ignore[arg-type]
     for name, expected in ORACLE["outputs"]["plain"][alpha].items():
         torch.testing.assert_close(found[name], tensor(expected), **CLOSE)
 
@@ -68,6 +70,29 @@ def test_the_ends_of_the_line(
     for name, parameter in pretrained.backbone.model.named_parameters():
         head = name.startswith(("classifier.", "bert.pooler."))
         assert torch.equal(parameter, dict(plain.backbone.model.named_parameters())[name] if head else start[name])
+
+
+@pytest.mark.parametrize("stack", ["wise-ft:alpha=0+mixout", "mixout+wise-ft:alpha=0"])
+def test_what_mixout_mixes_is_on_the_line_too(
+    stack: str, outcomes: Any, tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path
+) -> None:
+    start = dict(training_of(tiny_data(48, 40, 4), tiny_model, tmp_path).backbone.model.named_parameters())
+    for name, parameter in outcomes(stack).backbone.model.named_parameters():
+        if not name.startswith(("classifier.", "bert.pooler.")):
+            assert torch.equal(parameter, start[name]), name
+
+
+def test_weights_that_are_gone_are_said() -> None:
+    gone = {nn.Parameter(torch.zeros(2)): torch.zeros(2)}
+    model: Any = SimpleNamespace(named_parameters=lambda: [("weight", nn.Parameter(torch.zeros(2)))])
+    with pytest.raises(FtbenchError, match="wise-ft: another method put new weights"):
+        between(gone, SimpleNamespace(model=model), 0.5)  # type: ignore[arg-type]
+
+
+def test_every_alpha_mixes_what_an_average_has_left(outcomes: Any) -> None:
+    """``ema`` ends with its average: the line goes there, for the result and for what is scored beside it."""
+    metrics = outcomes("ema:decay=0.9+wise-ft").result.metrics
+    assert metrics["last"] == metrics["alpha=0.5"] and metrics["raw"] == outcomes("std").result.metrics["last"]
 
 
 def test_one_copy_is_mixed_at_a_time(tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path) -> None:

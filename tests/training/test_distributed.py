@@ -121,6 +121,19 @@ def test_more_processes_more_micro_batches(tiny_model: Path, tmp_path: Path) -> 
         assert_same(each, alone)
 
 
+def test_a_process_without_rows_in_the_first_step(tiny_model: Path, tmp_path: Path) -> None:
+    """A method that remembers the first weights does so in every process: batches of 2 and 30 rows, 15 at a time."""
+    fields = {"batch_size": 30, "micro_batch": 15, "batching": "bucket", "methods": "smart:proximal=1,beta=0.5",
+              "steps": 4, "seed": 0}  # fmt: skip
+
+    def work(group: Group) -> Any:
+        return run_in(group, tiny_model, tmp_path / "two", **fields)
+
+    alone = run_in(ALONE, tiny_model, tmp_path / "one", **fields)
+    for each in together(2, work, tmp_path / "answers"):
+        assert_same(each, alone)
+
+
 @pytest.mark.parametrize("arm", ["r3f", "freelb"])
 def test_summaries_too(arm: str, tiny_family: Callable[[str], Path], tmp_path: Path) -> None:
     """Trained together, written by the first."""
