@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ftbench.cli import options as flags
+from ftbench.errors import UsageError
 
 WHAT, ENCODER, PROBE = "What", "How the encoder is tuned", "How it is probed"
 MACHINE, OUTPUT = "Machine", "Runs and output"
@@ -159,12 +160,12 @@ def probe(
     chosen = flags.flatten(pooling) or ["mean"]
     for one in chosen:
         flags.one_of(one, POOLINGS, "pooling")
-    recipe = flags.drop_none({
-        "epochs": epochs and [epochs], "steps": steps and [steps], "lr": lr and [lr],
-        "batch_size": batch_size and [batch_size],
-        "train_size": flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all"),
-    })  # fmt: skip
-    (rows,) = flags.parse_axis(probe_size, flags.train_size, "--probe-size", "a number of rows, or all") or [None]
+    single = flags.drop_none({"epochs": epochs, "steps": steps, "lr": lr, "batch_size": batch_size})
+    sizes = flags.parse_axis(train_size, flags.train_size, "--train-size", "a number of rows, or all")
+    recipe = {name: [value] for name, value in single.items()} | flags.drop_none({"train_size": sizes})
+    rows = flags.parse_axis(probe_size, flags.train_size, "--probe-size", "a number of rows, or all") or [None]
+    if len(rows) > 1 or (rows[0] is not None and rows[0] < 1):
+        raise UsageError(f"--probe-size {probe_size}: expected one number of rows, at least 1, or all")
     from ftbench.cli.probing import ProbeAsk, run_probes
 
     ask = ProbeAsk(
@@ -189,7 +190,7 @@ def probe(
             **flags.drop_none({"max_length": max_length, "limit": limit}),
         },
         poolings=chosen,
-        probe_size=rows,
+        probe_size=rows[0],
         repeats=repeats,
         reference_text=reference_text,
     )

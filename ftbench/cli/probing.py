@@ -77,6 +77,9 @@ def run_probes(
     probed = target_names(ask, names)
     everything = list(dict.fromkeys([*names, *probed, *([REFERENCE_TEXT] if ask.reference_text else [])]))
     tasks = [resolve(name) for name in everything]
+    for task in tasks:
+        if task.kind == "summarization":
+            raise UsageError(f"task '{task.name}' is a summarization: expected one with labels, which a probe predicts")
     if ask.data_dir is not None:
         tasks = from_folder(tasks, ask.data_dir)
     loaded = dict(zip(everything, map(load_once, tasks), strict=True))

@@ -123,7 +123,7 @@ def report(
     how: dict[str, Any] = {"searches": searches, "selection": selection, "family": family}
     short = not named and not beside and form in ("rich", "markdown")
     baseline = _read([compare], where or [], metric, skipped)[0] if compare else None
-    study = Study(records, **how) if require or compare else None
+    study = Study(records, **how) if require or compare or summary else None
     # before the tables: what is no demand is said at once
     demanded = [gate.require(study, text) for text in require or []] if study else []
     _write(records, html, figures, skipped, **how)

@@ -58,7 +58,7 @@ def score(
         str,
         typer.Option(
             metavar="MARK",
-            help="What a line break is written as in the files, such as <q> or <n>.",
+            help="What a line break is written as in the files, such as `<q>` or `<n>`.",
             rich_help_panel=TEXTS,
         ),
     ] = "",
@@ -81,7 +81,7 @@ def score(
         ),
     ] = "split",
     without_unk: Annotated[
-        bool, typer.Option("--without-unk", help="Take <unk> and UNK out of the references.", rich_help_panel=SCORING)
+        bool, typer.Option("--without-unk", help="Take `<unk>` and UNK out of the references.", rich_help_panel=SCORING)
     ] = False,
     jobs: Annotated[
         int | None, typer.Option(help="Processes that share more than 1,000 rows [the cores, at most 8].", min=1)

@@ -26,7 +26,7 @@ from ftbench.runs.store import Store
 from ftbench.runs.study import Study, plan_study, rehearse
 from ftbench.runs.track import tracked
 from ftbench.runs.work import Bench, Options
-from ftbench.tasks import expand, from_folder, resolve
+from ftbench.tasks import TASKS, expand, from_folder, resolve
 from ftbench.tasks.sources import load
 from ftbench.types import Data, Record, Search
 from ftbench.types.task import Task
@@ -141,6 +141,7 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
     if ask.fixed.get("frozen_dropout") and "layers" not in ask.axes:
         raise UsageError("--frozen-dropout says what frozen layers do: choose layers, as in --layers top:3")
     tasks = [resolve(name, **ask.own) for name in expand(ask.tasks)]
+    _require_own(tasks, ask.own)
     for task in tasks:
         _require_command(task, writes=ask.writes)
     if ask.data_dir is not None:
@@ -161,6 +162,16 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
         processes=team.size(),
     )
     return request, arms
+
+
+def _require_own(tasks: Sequence[Task], own: Mapping[str, Any]) -> None:
+    """Raises UsageError for a flag on tables of one's own where there is none."""
+    summaries = own.get("kind") == "summarization"
+    usual = {"label": ("", "label"), "kind": ("classification", "summarization"), "encoding": ("",)}
+    given = [name for name, values in usual.items() if own.get(name, values[0]) not in values]
+    if given and all(task.name in TASKS for task in tasks):
+        flag = "summary" if given[0] == "label" and summaries else given[0]
+        raise UsageError(f"--{flag} is for your own tables: task '{tasks[0].name}' needs no telling")
 
 
 def _require_command(task: Task, *, writes: bool) -> None:

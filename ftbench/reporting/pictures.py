@@ -19,9 +19,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def check_name(path: Path) -> None:
-    """Raises UsageError for a file name that says no known form of picture."""
+    """Makes the picture's folder. Raises UsageError for a file name that says no known form of picture, and StoreError
+    where the folder cannot be made: before the work, not after it."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--figure '{path}': expected a name that ends in {', '.join(SUFFIXES)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder of {path}: {explain(error)}") from error
 
 
 def write(figure: Figure, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: stop after the present step; a second SIGINT stops at once."""
+"""SIGINT and SIGTERM: stop after the present step; a second SIGINT stops at once. Runs without steps are finished."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def stop_on_signals(notify: Callable[[str], None]) -> Iterator[Callable[[], bool
         if requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         requested = True
-        notify(f"{signal.Signals(number).name}: saving a checkpoint after this step (again: stop at once)")
+        name, at_once = signal.Signals(number).name, " (again: stop at once)" if number == signal.SIGINT else ""
+        notify(f"{name}: saving a checkpoint after this step; a reference or a probe is finished first{at_once}")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -99,10 +99,10 @@ def check_known(axes: Sequence[Axis], arms: Sequence[Stack]) -> None:
             raise UsageError(f"--search '{axis.text}': no arm has the method {axis.owner}. Methods here: {listed}")
         known = fields[axis.owner] if axis.owner else {*RECIPE, *(f for each in fields.values() for f in each)}
         if axis.field not in known:
-            what = f"method {axis.owner} has" if axis.owner else "neither the recipe nor a method here has"
+            what = f"method {axis.owner} has no" if axis.owner else "neither the recipe nor a method here has a"
             listed = ", ".join(sorted(known)) or "none"
             near = nearest(axis.field, known)
-            raise UsageError(f"--search '{axis.text}': {what} no field '{axis.field}'.{near} Known: {listed}")
+            raise UsageError(f"--search '{axis.text}': {what} field '{axis.field}'.{near} Known: {listed}")
 
 
 def own_axes(axes: Sequence[Axis], arm: Stack) -> dict[str, list[Any]]:

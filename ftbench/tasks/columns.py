@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from pandas import Series
 
 
+def require_apart(task: Task) -> None:
+    """Raises UsageError where the column of labels or summaries is a text column too."""
+    if task.target in task.inputs:
+        what = "summary" if task.kind == "summarization" else "label"
+        raise UsageError(
+            f"column '{task.target}' is given as text and as {what}: say the other one with --{what} or --text"
+        )
+
+
 def check_columns(task: Task, columns: Sequence[Any], where: str, theirs: Mapping[str, str] | None = None) -> None:
     """Raises UsageError for a text, label or summary column that is not there; names those that are."""
     check_texts(task.inputs, columns, where, theirs=theirs)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ftbench.errors import UsageError
 from ftbench.metrics import ROUGE
+from ftbench.tasks.columns import require_apart
 from ftbench.tasks.files import READERS, read_tables
 from ftbench.types.task import Files, Hub, Kind, Task
 
@@ -39,8 +40,8 @@ def own_task(path_or_hub: str, text: tuple[str, ...], label: str, kind: Kind, en
     of the documents and ``label`` that of the summaries, which may be empty as well. The task is named after the file
     or the repository, never after its path. Only an empty ``text`` or summary makes this read the file.
 
-    Raises UsageError: no repository, no revision after ``@``, two columns of documents, and without ``text`` what
-    reading raises, or a table with none or several of the usual columns.
+    Raises UsageError: no repository, no revision after ``@``, two columns of documents, a column that is text and
+    label, and without ``text`` what reading raises, or a table with none or several of the usual columns.
     """
     summarization = kind == "summarization"
     if summarization and len(text) > 1:
@@ -58,7 +59,7 @@ def own_task(path_or_hub: str, text: tuple[str, ...], label: str, kind: Kind, en
         columns = text or (_usual(source, USUAL_DOCUMENT if summarization else USUAL_TEXT, "text"),)
         if summarization and not label:
             label = _usual(source, USUAL_SUMMARY, "summary")
-    return Task(
+    task = Task(
         name=_slug(re.split(r"[/\\]", name.rstrip("/\\"))[-1]),
         kind=kind,
         source=source,
@@ -68,6 +69,8 @@ def own_task(path_or_hub: str, text: tuple[str, ...], label: str, kind: Kind, en
         description=f"your own {kind}",
         licence="your own data",
     )
+    require_apart(task)
+    return task
 
 
 def _hub(text: str) -> Hub:

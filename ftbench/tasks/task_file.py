@@ -22,6 +22,7 @@ from typing import Any
 from ftbench.errors import UsageError
 from ftbench.lookup import nearest
 from ftbench.metrics import NAMED
+from ftbench.tasks.columns import require_apart
 from ftbench.types.task import Files, Hub, Kind, Task
 
 SUFFIX = ".toml"
@@ -66,7 +67,7 @@ def read_task_file(path: str, metrics_of: Mapping[Kind, tuple[str, ...]]) -> Tas
     for name in values.get("metrics", ()):
         if name not in (known := NAMED[kind]):
             raise UsageError(f"'{path}': unknown metric '{name}'.{nearest(name, known)} Known: {', '.join(known)}")
-    return Task(
+    task = Task(
         name=values.get("name", place.stem),
         kind=kind,
         source=_source(place, values),
@@ -78,6 +79,8 @@ def read_task_file(path: str, metrics_of: Mapping[Kind, tuple[str, ...]]) -> Tas
         licence=values.get("licence", "your own data"),
         cite=values.get("cite", ""),
     )
+    require_apart(task)
+    return task
 
 
 def _load(place: Path) -> dict[str, Any]:

@@ -97,6 +97,12 @@ def test_a_run_without_weights_says_the_flag(
         (("--source", "news-topic", "--targets", "rte", "--pooling", "max"), ("pooling", "max")),
         (("--source", "news-topic", "--targets", "rte", "--figure", "x.gif"), ("--figure", "x.gif", ".png")),
         (("--source", "news-topic", "--targets", "rte", "--probe-size", "many"), ("--probe-size", "many")),
+        (("--source", "news-topic", "--targets", "rte", "--probe-size", "10,20"), ("--probe-size 10,20", "one number")),
+        (("--source", "news-topic", "--targets", "rte", "--probe-size", "0"), ("--probe-size 0", "at least 1")),
+        (("--source", "news-topic", "--targets", "news-match", "--steps", "0"), ("steps is 0", "at least 1")),
+        (("--source", "news-topic", "--targets", "news-match", "--lr", "0"), ("lr is 0",)),
+        (("--source", "news-topic", "--targets", "news-headline"), ("news-headline", "summarization", "labels")),
+        (("--source", "news-headline", "--targets", "news-topic"), ("news-headline", "summarization", "labels")),
         (("--encoder", "no-such-folder/", "--targets", "news-topic"), ("no-such-folder",)),
     ],
 )

@@ -93,6 +93,11 @@ def test_where_by_metric_and_sort(report: Report) -> None:
     assert said.code == 0 and "none of 8 runs match task=cola" in said.err and "No runs to show." in said.out
 
 
+def test_a_summary_without_a_demand(report: Report) -> None:
+    said = report("--summary", "alone.md")
+    assert said.code == 0 and said.err == "" and "| r3f |" in Path("alone.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [(("--where", "tsak=rte"), "Did you mean 'task'"), (("--by", "method"), "setting of --by"),

@@ -46,14 +46,14 @@ def ftbench(
 
 
 def test_tables_a_picture_and_nothing_done_twice(ftbench: Run, tmp_path: Path) -> None:
-    code, out, err = ftbench("--train-size", 48, "--figure", "layers.png")
+    code, out, err = ftbench("--train-size", 48, "--figure", "new/layers.png")
     assert code == 0, err
     said = " ".join(out.split())  # titles with long folders are wrapped
     assert (
         "hidden-state variability nu" in said and "companions of nu" in said and "Subsets against the full set" in said
     )
     assert "recommended" in out and "cost: the pass" in out and "[2/2]" in err
-    assert (tmp_path / "layers.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "new" / "layers.png").read_bytes()[:4] == b"\x89PNG"
     code, again, err = ftbench("--train-size", 48)
     assert code == 0 and again == out and err.count("done before") == 2
 

@@ -255,7 +255,7 @@ def test_std_plus_plus_needs_a_factor(search_of: Callable[..., FairSearch]) -> N
 
 
 @pytest.mark.parametrize(("search", "budget", "message"), [
-    (["wieght=1,2"], None, r"neither the recipe nor a method here has no field 'wieght'\. Did you mean 'weight'\?"),
+    (["wieght=1,2"], None, r"neither the recipe nor a method here has a field 'wieght'\. Did you mean 'weight'\?"),
     (["learning_rate=1,2"], None, "Known: batch_size, clip"),
     (["r3f:wieght=1,2"], None, r"method r3f has no field 'wieght'\. Did you mean 'weight'\?"),
     (["smart:weight=1,2"], None, "no arm has the method smart. Methods here: r3f"),

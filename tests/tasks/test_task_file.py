@@ -57,6 +57,7 @@ def test_a_hub_data_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
+    ('text = "review"\nlabel = "review"\ntrain = "rows.csv"', "'review' is given as text and as label"),
     ('text = "review"\nlabels = ["a"\ntrain = "x"', r"not TOML: .*line"),
     ('text = "review"\ntrain = "rows.csv"\nlabell = "stars"', r"unknown key 'labell'\. Did you mean 'label'\?"),
     ('train = "rows.csv"', "names no text column"),
