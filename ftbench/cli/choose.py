@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -108,13 +109,11 @@ def choose(
     from ftbench.runs.answer import answer
     from ftbench.runs.store import Store
     from ftbench.tasks import from_folder, resolve
-    from ftbench.tasks.parts import require_columns
     from ftbench.tasks.sources import load
 
     seconds = to_seconds(budget)
     kind = flags.one_of(kind, ("classification", "regression"), "kind")
     task = resolve(file, tuple(flags.flatten(text)), label, kind, encoding)  # type: ignore[arg-type]
-    require_columns(task)
     data = load(from_folder([task], data_dir)[0] if data_dir else task)
     models = [locate(name) for name in flags.flatten(model) or ["minilm"]]
     raced = to_candidates(data, models, methods, layers)
@@ -172,7 +171,7 @@ def to_choosing(
     from ftbench.runs.race import Rules
     from ftbench.tasks.parts import set_aside
 
-    if margin < 0:
+    if not 0 <= margin < math.inf:
         raise UsageError(f"--margin is {margin:g}: expected 0 or more points")
     return Choosing(set_aside(data), raced, store, budget, fixed=fixed, rules=Rules(margin=margin / 100), device=device)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ftbench.runs.choosing import CURVE_UNITS, FOLDS, Choosing
-from ftbench.runs.race import Race
+from ftbench.runs.race import FAILED, Race
 from ftbench.tasks.examine import examine
 from ftbench.types import Choice, CurvePoint, Record, Standing
 
@@ -53,9 +53,10 @@ def answer(choosing: Choosing, records: Sequence[Record], command: str) -> Choic
 
 
 def standing(race: Race, name: str, sign: float) -> Standing:
-    """How a candidate stands, beside the default."""
-    units = race.units(name)
-    gap = race.gap(name, race.baseline) if units and name != race.baseline else None
+    """How a candidate stands, beside the default; one that failed does not: the draws that it survived say little."""
+    units, out = race.units(name), race.out.get(name, "")
+    beside = units and name != race.baseline and not out.startswith(FAILED)
+    gap = race.gap(name, race.baseline) if beside else None
     gains = {} if gap is None else {"gain": gap.estimate.mean, "low": gap.estimate.low, "high": gap.estimate.high}
     mean = sign * race.mean(name) if units else None
     return Standing(
@@ -63,7 +64,7 @@ def standing(race: Race, name: str, sign: float) -> Standing:
         units=units,
         mean=mean,
         seconds=race.seconds(name) if units else None,
-        out=race.out.get(name, ""),
+        out=out,
         **gains,
     )
 
@@ -78,7 +79,8 @@ def curve(choosing: Choosing, records: Sequence[Record]) -> list[CurvePoint]:
         steps = Race([str(rows) for rows in sizes], race.rules, rows=race.rows)
         for rows in sizes:
             for unit in range(min(CURVE_UNITS, race.units(name))):
-                record = done.get(choosing.spec(name, unit, rows if rows != sizes[-1] else None).id)
+                spec = choosing.ready(name, unit, rows if rows != sizes[-1] else None)
+                record = done.get(spec.id) if spec else None
                 scored = record and choosing.scorer.scored(record, choosing.by_name[name].reference or "last", 0.0)
                 if scored:
                     steps.add(str(rows), unit, scored)

@@ -4,7 +4,8 @@
     race      round after round, as ``runs.race`` says, on folds of the pool: the test part is in none of these runs
     layers    before a round, for candidates whose layers are measured: on the rows that the round trains on
     final     the choice, trained on the whole pool, scores the test part, once
-    curve     the same draws with half and a quarter of the rows, as far as the time goes
+    curve     the same draws with half and a quarter of the rows, as far as the time goes; layers that are measured are
+              measured on these rows
 
 Each round is a stage, asked for when the one before is done. A unit is a fold of the pool (``RunSpec.folds``) whose
 number is ``data_seed``, with a ``seed`` of its own."""
@@ -24,7 +25,7 @@ from ftbench.runs.candidates import Candidate
 from ftbench.runs.files import slug
 from ftbench.runs.grid import Grid
 from ftbench.runs.journal import Journal
-from ftbench.runs.race import NO_TIME, Job, Race, Rules, Scored
+from ftbench.runs.race import FAILED, NO_TIME, Job, Race, Rules, Scored
 from ftbench.runs.scorer import Scorer
 from ftbench.runs.search import watches
 from ftbench.runs.stages import Request, Stage, fields_of, identity
@@ -77,7 +78,8 @@ class Choosing:
 
     @property
     def id(self) -> str:
-        """12 hex digits that stand for rows, candidates and settings, not for the budget: more time goes on."""
+        """12 hex digits that stand for rows, candidates and settings, not for the budget: more time goes on. Nor for
+        the margin: the test part is no newer for another one."""
         asked = [self.parts.whole.fingerprint, [(one.name, one.model.fingerprint) for one in self.candidates],
                  dict(self.fixed), FOLDS]  # fmt: skip
         return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:12]
@@ -88,12 +90,16 @@ class Choosing:
 
     def spec(self, name: str, unit: int, rows: int | None = None) -> RunSpec:
         """The run of a candidate on a unit, trained on ``rows`` of the draw's rows where that is said."""
-        folds = {"folds": FOLDS, **({"train_size": rows} if rows else {})}
-        return self._spec(self.by_name[name], self.parts.pool, unit, folds)
+        return self._spec(self.by_name[name], self.parts.pool, unit, _folds(rows))
 
-    def measured_by(self, name: str, unit: int) -> RunSpec | None:
-        """The run that measures the layers of a candidate on a unit's rows; None where its layers are said."""
-        return self._measured_by(self.by_name[name], self.parts.pool, unit, {"folds": FOLDS})
+    def measured_by(self, name: str, unit: int, rows: int | None = None) -> RunSpec | None:
+        """The run that measures the layers of a candidate on the rows of ``spec``; None where its layers are said."""
+        return self._measured_by(self.by_name[name], self.parts.pool, unit, _folds(rows))
+
+    def ready(self, name: str, unit: int, rows: int | None = None) -> RunSpec | None:
+        """``spec`` once it is known which layers it tunes; None while they are to be measured."""
+        first = self.measured_by(name, unit, rows)
+        return self.spec(name, unit, rows) if first is None or self.store.find(first) else None
 
     def measured_by_whole(self, name: str) -> RunSpec | None:
         """As ``measured_by``, on the whole pool."""
@@ -120,18 +126,23 @@ class Choosing:
             self._tell(self.race.drop())
             self.journal.out = self.race.out
             self.journal.save()
+        self.journal.out = self.race.out
         self.journal.over, self.journal.budget = self.race.why_over, max(self.budget, self.journal.budget)
         yield from self._end(grid)
 
     def _go_on(self, grid: Grid) -> Iterator[Stage]:
-        """Takes in what earlier commands did. A race that is over stays so unless it gets more time."""
+        """Takes in what earlier commands did. A race that is over stays so unless it gets more time or is judged by
+        another margin."""
         earlier, more = self._known(), self.budget > self.journal.budget
+        anew = self.journal.judge_by(self.rules.margin)
         if earlier:
             yield lambda records: list(earlier.values())
         if earlier:
             self._take(earlier, grid.records, 0.0)
         self.race.out |= {name: why for name, why in self.journal.out.items() if not (more and why.startswith(NO_TIME))}
         self.race.why_over = "" if more else self.journal.over
+        if anew:
+            self.race.drop()
 
     def _end(self, grid: Grid) -> Iterator[Stage]:
         """The last step and the curve."""
@@ -182,11 +193,8 @@ class Choosing:
         found: dict[Job, RunSpec] = {}
         for name in self.by_name:
             for unit in range(self.rules.most):
-                first = self.measured_by(name, unit)
-                if first is not None and self.store.find(first) is None:
-                    break
-                spec = self.spec(name, unit)
-                if self.store.find(spec) is None:
+                spec = self.ready(name, unit)
+                if spec is None or self.store.find(spec) is None:
                     break
                 found[name, unit] = spec
         return dict(sorted(found.items(), key=lambda pair: pair[0][1]))
@@ -205,7 +213,7 @@ class Choosing:
             elif name == self.race.baseline:
                 raise FtbenchError(f"{name} failed, so there is nothing to compare with: {record.result.error}")
             else:
-                self.race.fail(name, f"failed: {record.result.error or record.result.status}")
+                self.race.fail(name, f"{FAILED}: {record.result.error or record.result.status}")
         self.journal.save()
 
     def _scored(self, name: str, record: Record, seconds: float) -> Scored | None:
@@ -225,9 +233,16 @@ class Choosing:
         for name in self.curves:
             for rows in reversed(self.sizes[:-1]):
                 for unit in range(min(CURVE_UNITS, self.race.units(name))):
-                    spec = self.spec(name, unit, rows)
-                    if self.store.find(spec) or self.journal.elapsed + self.race.seconds(name) <= self.budget:
-                        yield spec
+                    yield from self._point(name, unit, rows)
+
+    def _point(self, name: str, unit: int, rows: int) -> Iterator[RunSpec]:
+        """What measures the layers, where that is needed, then the run, which is known once that is done; nothing where
+        there is no time."""
+        known = self.ready(name, unit, rows)
+        if (known and self.store.find(known)) or self.journal.elapsed + self.race.seconds(name) <= self.budget:
+            if first := self.measured_by(name, unit, rows):
+                yield first
+            yield self.spec(name, unit, rows)
 
     @property
     def curves(self) -> list[str]:
@@ -282,6 +297,11 @@ class Choosing:
         if layers:
             chosen["layers"] = layers
         return fields_of(request, data, one.model, chosen)
+
+
+def _folds(rows: int | None) -> dict[str, int]:
+    """RunSpec fields of a draw, of so many of its rows where that is said."""
+    return {"folds": FOLDS, **({"train_size": rows} if rows else {})}
 
 
 def load_once() -> None:

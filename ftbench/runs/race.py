@@ -9,7 +9,8 @@ Maron and Moore 1994 ("Hoeffding races"). What is ours: the interval (``reportin
 together), and a default that must be beaten rather than the best mean.
 
     base     linear where std is not better than it by a margin or more, else std
-    choice   the best mean among those that are reliably better than std and than base; else base
+    choice   the furthest ahead of std, on shared draws, among those that are reliably better than std and than base
+             and neither failed nor were dropped; else base
     out      a candidate that is better than the choice by less than the margin at most, or reliably worse than the
     leader over     nothing is left to compare, the scored rows are the limit, or the budget is spent
 
@@ -18,16 +19,19 @@ Scores are larger-is-better throughout.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ftbench.errors import UsageError
 from ftbench.reporting.crossed import Estimate, crossed, examples_only
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Job = tuple[str, int]
+FAILED = "failed"
 NO_TIME = "no time left"
 UNTRIED = f"{NO_TIME} to try it"
 
@@ -37,7 +41,7 @@ class Rules:
     """margin: a difference that is not worth a change. level: of intervals. first: units before anything is dropped.
     most: units of a candidate. limit: the share of a difference's variance that more units cannot take away, from
     which on, and from ``settled`` units on, the rows are what limits it. opening: the share of the time that the first
-    units of all may take."""
+    units of all may take. Raises UsageError for a margin that no difference can be held against."""
 
     margin: float = 0.01
     level: float = 0.95
@@ -46,6 +50,10 @@ class Rules:
     limit: float = 0.85
     settled: int = 8
     opening: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < math.inf:
+            raise UsageError(f"margin is {self.margin:g}: expected 0 or more, and a finite number")
 
 
 @dataclass(frozen=True)
@@ -163,8 +171,14 @@ class Race:
     def choice(self) -> str:
         """See the module. Every challenger that started counts as a test."""
         base = self.base
-        better = [name for name in self.challengers if all(self.beats(name, bar) for bar in {base, self.baseline})]
-        return max(better, key=self.mean) if better else base
+        there = [name for name in self.challengers if name not in self.out or self.out[name].startswith(NO_TIME)]
+        better = [name for name in there if all(self.beats(name, bar) for bar in {base, self.baseline})]
+        return max(better, key=self.lead) if better else base
+
+    def lead(self, name: str) -> float:
+        """How far ahead of the baseline on the units that both have: no easy draw is a lead. -inf without one."""
+        gap = self.gap(name, self.baseline)
+        return gap.estimate.mean if gap else -np.inf
 
     def beats(self, a: str, b: str) -> bool:
         """Whether ``a`` is better than ``b``, from ``Rules.first`` shared units on: one-sided, by an interval that
@@ -175,9 +189,9 @@ class Race:
 
     @property
     def leader(self) -> str:
-        """The best mean among those alive that have as many units as anyone needs to be judged."""
+        """The furthest ahead among those alive that have as many units as anyone needs to be judged."""
         judged = [name for name in self.alive if self.units(name) >= min(self.rules.first, self.units(self.baseline))]
-        return max(judged or [self.baseline], key=self.mean)
+        return max(judged or [self.baseline], key=self.lead)
 
     def drop(self) -> list[str]:
         """Takes out who is ruled out by now; returns their names."""

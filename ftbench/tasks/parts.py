@@ -52,9 +52,9 @@ def set_aside(data: Data) -> Parts:
         seen.add(key)
     notes = []
     if leaked:
-        notes.append(f"{leaked:,} rows were left out of what is chosen by: their text is in the test part too")
+        notes.append(f"left out of what is chosen by, for their text is in the test part too: {_rows(leaked)}")
     if repeated := len(train) - len(kept) - leaked:
-        notes.append(f"{repeated:,} rows were left out of what is chosen by: their text stands in an earlier row")
+        notes.append(f"left out of what is chosen by, for their text stands in an earlier row: {_rows(repeated)}")
     pool = train.take(np.array(kept, dtype=np.int64)) if len(kept) < len(train) else train
     _require_enough(data, len(pool), len(test))
     if data.labels:
@@ -67,23 +67,19 @@ def set_aside(data: Data) -> Parts:
     return Parts(found["pool"], found["whole"], tuple(notes))
 
 
+def _rows(number: int) -> str:
+    return f"{number:,} row{'' if number == 1 else 's'}"
+
+
 def _part(task: Task, which: Any) -> Task:
+    """All of its rows are trained on: what is not fine-tuned, such as ``linear``, knows no default size."""
     assert not isinstance(task.source, Part)
-    return replace(task, source=Part(task.source, which))
-
-
-def require_columns(task: Task) -> None:
-    """Raises UsageError where the label column is a text column too."""
-    if task.target in task.inputs:
-        raise UsageError(
-            f"column '{task.target}' is given as text and as label: say the other one with --label or --text"
-        )
+    return replace(task, source=Part(task.source, which), default_train_size=None)
 
 
 def _require_labels(data: Data) -> None:
     """Raises UsageError where the label column has nearly as many values as rows."""
     task, rows = data.task, sum(map(len, data.splits.values()))
-    require_columns(task)
     if len(data.labels) > MOST_CLASSES * rows:
         numbers = all(name.lstrip("+-").isdigit() for name in data.labels)
         hint = ", a number to predict (--kind regression)" if numbers else ""

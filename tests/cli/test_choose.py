@@ -36,6 +36,7 @@ def test_budgets_that_are_none(text: str) -> None:
         (["--methods", "r3g"], ["r3g", "r3f"]),
         (["--layers", "top:99"], ["top:99", "blocks"]),
         (["--margin", "-1"], ["--margin", "0 or more"]),
+        (["--margin", "nan"], ["--margin", "0 or more"]),
         (["--model", "./no-such-folder"], ["no-such-folder"]),
         (["--kind", "classify"], ["classify", "classification"]),
         (["--label", "text"], ["'text' is given as text and as label"]),

@@ -10,22 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ftbench.errors import FtbenchError, Interrupted, UsageError
+from ftbench.errors import FtbenchError, Interrupted, StoreError, UsageError
 from ftbench.models.locate import locate
 from ftbench.reporting.choice import verdict
 from ftbench.reporting.choice_page import page_of, to_html, to_markdown, to_terminal
 from ftbench.reporting.predictions import read_columns
 from ftbench.runs.answer import answer
+from ftbench.runs.auto import Chosen
 from ftbench.runs.candidates import candidates
 from ftbench.runs.choosing import Choosing
 from ftbench.runs.engines import Setup
 from ftbench.runs.grid import Grid
+from ftbench.runs.journal import Journal
+from ftbench.runs.race import Race as Racing
 from ftbench.runs.race import Rules
 from ftbench.runs.scorer import Scorer
 from ftbench.runs.store import Store, read_all
 from ftbench.runs.work import Options
 from ftbench.tasks.parts import Parts, set_aside
 from ftbench.types import Choice, Cost, Record, Result, RunSpec, Standing
+from ftbench.types.layers import Layers
 from tests.conftest import tiny_data_of
 from tests.runs.conftest import Heard
 
@@ -46,12 +50,18 @@ class Race:
         self.said: list[str] = []
 
     def go(
-        self, budget: float = 600.0, *, stop_after: int | None = None, data: str = "both", setup: Setup | None = None
+        self,
+        budget: float = 600.0,
+        *,
+        stop_after: int | None = None,
+        data: str = "both",
+        setup: Setup | None = None,
+        margin: float = 0.01,
     ) -> tuple[Choosing, Heard, Grid]:
         """One command; ``stop_after`` so many runs it is interrupted, as by a signal."""
         heard = Heard()
         raced = candidates([self.model], self.methods, self.layers)
-        rules = Rules(first=2, most=4, settled=99)
+        rules = Rules(margin=margin, first=2, most=4, settled=99)
         choosing = Choosing(self.parts, raced, Store(self.root), budget, FIXED, rules, tell=self.said.append)
         known = choosing.data if data == "both" else [self.parts.pool]
         stop = lambda: stop_after is not None and len(heard.begun) >= stop_after  # noqa: E731
@@ -174,6 +184,39 @@ def test_time_of_earlier_commands_counts(race: Callable[..., Race]) -> None:
     assert Choosing(one.parts, candidates([one.model], ("lora",), ()), Store(one.root), 60.0).journal.spent == 0
 
 
+def test_another_margin_decides_anew_from_the_same_runs(race: Callable[..., Race]) -> None:
+    one = race("lora")
+    choosing, _, _ = one.go()
+    choosing.journal.out = {"lora": "at most 0.2 points better than std"}
+    choosing.journal.over = "clear"
+    choosing.journal.save()
+    again, heard, _ = one.go()
+    assert again.race.why_over == "clear" and again.race.out == choosing.journal.out and heard.begun == []
+    other, _, _ = one.go(margin=0.0)
+    assert other.race.out.get("lora") != "at most 0.2 points better than std"
+    assert Journal.open(other.journal.path).margin == 0.0 and other.journal.path == choosing.journal.path
+    assert set(choosing.journal.finals) <= set(other.journal.finals), "how often the test part was scored is kept"
+    assert other.journal.spent >= choosing.journal.spent and other.race.units("lora") >= again.race.units("lora")
+
+
+def test_a_journal_forgets_what_another_margin_decided_but_not_the_time(tmp_path: Path) -> None:
+    out = {"a": "worse than b", "b": "no time left to try it"}
+    journal = Journal(tmp_path / "t" / "choice.json", out=out, over="clear", margin=0.01, finals=["x"], spent=5.0)
+    journal.save()
+    journal = Journal.open(journal.path)
+    assert not journal.judge_by(0.01) and journal.out == out and journal.over == "clear"
+    assert journal.judge_by(0.02) and not journal.judge_by(0.02)
+    assert (journal.out, journal.over, journal.finals) == ({"b": "no time left to try it"}, "", ["x"])
+    journal.path.write_text(journal.path.read_text().replace('"margin"', '"other"'))  # of an earlier version
+    assert Journal.open(journal.path).spent >= 5 and Journal.open(journal.path).judge_by(0.01)
+
+
+def test_a_journal_that_cannot_be_written_says_where(tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("text,label\n")
+    with pytest.raises(StoreError, match=r"cannot make the output folder .*two\.csv/task"):
+        Journal.open(tmp_path / "two.csv" / "task" / "choice.json").save()
+
+
 def test_a_budget_too_short_for_the_default_alone_says_what_it_needs(race: Callable[..., Race]) -> None:
     with pytest.raises(UsageError, match=r"--budget 1s is too short: a run of std takes \d+ s here.*try --budget \d+m"):
         race().go(budget=1.0)
@@ -206,6 +249,37 @@ def test_layers_that_are_measured_are_measured_on_the_rows_of_the_draw(done: tup
     assert len(measured) >= 2 and len({r.spec.data_seed for r in measured}) == len(measured)
     pool = len(choosing.parts.pool.splits["train"])
     assert all(r.facts["rows"]["train"] < pool for r in measured)
+
+
+def test_the_curve_of_measured_layers_measures_them_on_its_own_rows(
+    race: Callable[..., Race], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``Chosen`` for a measure of half the rows is another one, so that it can be told by whom a run was told."""
+
+    def chosen(record: Record, rule: object) -> Chosen:
+        return Chosen(Layers(1, 1, 1) if record.result.spec.train_size else Layers(2, 2, 2), "made up", 2)
+
+    monkeypatch.setattr("ftbench.runs.choosing.choose_layers", chosen)
+    monkeypatch.setattr(Racing, "choice", property(lambda self: "layers auto"))
+    choosing, _, grid = race(layers=("auto",)).go()
+    specs = [record.result.spec for record in grid.records]
+    small = [spec for spec in specs if spec.train_size and spec.kind == "finetune"]
+    measured = {(spec.train_size, spec.data_seed) for spec in specs if spec.train_size and spec.kind == "variability"}
+    assert {str(spec.layers) for spec in small} == {"1:1:1"}
+    assert len(small) >= 2 and {(spec.train_size, spec.data_seed) for spec in small} == measured
+    assert {spec.layers for spec in specs if spec.kind == "finetune" and not spec.train_size} >= {"2:2:2"}
+    points = [point for point in answer(choosing, grid.records, "").curve if point.name == "layers auto"]
+    assert len(points) == len(choosing.sizes)
+
+
+def test_what_is_tuned_and_linear_train_on_all_rows_of_a_draw_whatever_the_task_does_by_default(
+    race: Callable[..., Race],
+) -> None:
+    data = tiny_data_of(80, 24, 2)
+    parts = set_aside(replace(data, task=replace(data.task, default_train_size=16)))
+    choosing = Choosing(parts, candidates([race().model], ("lora",), ()), Store(Path("x")), 60.0, FIXED)
+    specs = [how(name) for name in choosing.by_name for how in (choosing.last, lambda name: choosing.spec(name, 0))]
+    assert {spec.train_size for spec in specs} == {None} and len(specs) == 2 * len(choosing.by_name)
 
 
 @pytest.mark.parametrize("regression", [False, True])

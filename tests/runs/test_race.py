@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftbench.runs.race import UNTRIED, Race, Rules, Scored
+from ftbench.errors import UsageError
+from ftbench.runs.answer import standing
+from ftbench.runs.race import FAILED, NO_TIME, UNTRIED, Race, Rules, Scored
 
 ROWS = 400
 
@@ -70,6 +72,55 @@ def test_a_candidate_that_failed_is_out_and_a_default_that_failed_ends_the_race(
     assert race.alive == ["std"] and race.floor == "" and race.base == "std"
     with pytest.raises(ValueError, match="no room"):
         race.fail("std", "no room")
+
+
+def test_a_candidate_that_failed_or_was_dropped_is_never_the_choice() -> None:
+    race = race_of({"std": 0.8, "linear": 0.7, "a": 0.9}, floor="linear")
+    assert race.choice == "a"
+    race.fail("a", "failed: diverged on the seventh draw")
+    assert race.choice == "std"
+    race = race_of({"std": 0.8, "linear": 0.9}, floor="linear")
+    race.fail("linear", "broken")
+    assert race.choice == "std"
+    race = race_of({"std": 0.8, "a": 0.9, "b": 0.85})
+    race.drop()
+    assert "b" in race.out and race.choice == "a"
+    for unit in range(6, 12):
+        race.add("std", unit, scored(0.8))
+        race.add("a", unit, scored(0.6))
+    assert race.beats("b", "std") and race.choice == "std"
+
+
+def test_the_draws_that_a_failed_candidate_survived_are_no_difference() -> None:
+    race = race_of({"std": 0.8, "a": 0.9, "b": 0.9})
+    race.fail("a", f"{FAILED}: diverged on the seventh draw")
+    assert standing(race, "a", 1.0).gain is None and standing(race, "a", 1.0).units == 6
+    assert standing(race, "b", 1.0).gain == pytest.approx(0.1, abs=0.01)
+
+
+def test_one_that_there_was_no_time_left_for_may_be_the_choice() -> None:
+    race = race_of({"std": 0.8, "a": 0.9})
+    race.out["a"] = f"{NO_TIME} to judge it"
+    assert race.choice == "a"
+
+
+def test_draws_that_are_easy_for_all_are_no_lead() -> None:
+    """``few`` has the easy draws only, and a higher mean by that; ``many`` is further ahead on the draws it shares."""
+    race = Race(["std", "few", "many"], rows=ROWS)
+    for unit in range(8):
+        easy = 0.9 if unit < 3 else 0.7
+        leads = {"std": 0.0, "many": 0.05} | ({"few": 0.03} if unit < 3 else {})
+        for name, lead in leads.items():
+            race.add(name, unit, scored(easy + lead + 1e-4 * (unit % 3), noise=0.001, seed=unit))
+    assert race.mean("few") > race.mean("many")
+    assert race.beats("few", "std") and race.beats("many", "std")
+    assert race.choice == race.leader == "many"
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf"), -0.01])
+def test_a_margin_is_a_number_of_points(margin: float) -> None:
+    with pytest.raises(UsageError, match="margin"):
+        Rules(margin=margin)
 
 
 def test_the_default_goes_first_then_all_get_their_first_units() -> None:

@@ -38,7 +38,7 @@ def test_rows_whose_text_is_in_the_test_part_or_twice_are_left_out_and_that_is_s
     data = replace(data, splits={"train": replace(train, texts=(doubled,)), "validation": test})
     parts = set_aside(data)
     assert len(parts.pool.splits["train"]) == len(texts(parts.pool.splits["train"])) < 80
-    assert "1 rows were left out of what is chosen by: their text is in the test part too" in parts.notes
+    assert "left out of what is chosen by, for their text is in the test part too: 1 row" in parts.notes
     assert any("their text stands in an earlier row" in note for note in parts.notes)
     assert 0 not in parts.pool.splits["train"].index and np.array_equal(
         parts.whole.splits["validation"].labels, test.labels
@@ -65,6 +65,12 @@ def test_a_part_is_loaded_from_its_task_alone_in_another_process_too(tiny_folder
         again = load(task_from_json(task_to_json(part.task)))
         assert again.fingerprint == part.fingerprint and set(again.splits) == set(part.splits)
     assert load(parts.pool.task).task.origin() == parts.pool.task.origin()
+
+
+def test_all_rows_of_a_part_are_trained_on_whatever_its_task_does_by_default(tiny_data: Tiny) -> None:
+    data = tiny_data(80, 24)
+    parts = set_aside(replace(data, task=replace(data.task, default_train_size=20)))
+    assert parts.pool.task.default_train_size is parts.whole.task.default_train_size is None
 
 
 @pytest.mark.parametrize("rows", [20, 60])
