@@ -77,6 +77,7 @@ def companions(features: Features, targets: Array | None = None) -> dict[str, Ar
         if below is not None:
             rows[-1]["cka_next"] = linear_cka(layer)
         rows.append(_of_layer(layer, hidden, classes, y))
+        object.__setattr__(layer, "reference", None)  # else each layer would keep all those below it in memory
         below = layer
     return {name: np.array([row.get(name, np.nan) for row in rows]) for name in COMPANIONS if name in rows[0]}
 

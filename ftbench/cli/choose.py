@@ -179,7 +179,7 @@ def to_choosing(
 def show_data(data: Data, choosing: Choosing) -> None:
     """What is known of the rows before anything is trained, on stderr."""
     from ftbench.cli.output import describe_data
-    from ftbench.tasks.examine import examine
+    from ftbench.tasks.examine import examine, other_notes
 
     pool, test = (len(choosing.parts.whole.splits[name]) for name in ("train", "validation"))
     print(
@@ -189,7 +189,7 @@ def show_data(data: Data, choosing: Choosing) -> None:
     known = [warning for warning in examine(data).warnings if not warning.startswith("validation: ")]
     for warning in (*known, *choosing.parts.notes):
         print(f"! {warning}", file=sys.stderr)
-    for note in data.notes:
+    for note in other_notes(data):
         print(f"- {note}", file=sys.stderr)
 
 

@@ -44,6 +44,7 @@ def predict(
     text: Annotated[
         list[str] | None, typer.Option(help="Column of the texts; twice, or A,B, for pairs [those trained on].")
     ] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of a CSV or .txt, such as cp1252 [UTF-8 or UTF-16].")] = "",
     glue: Annotated[
         bool,
         typer.Option(
@@ -94,7 +95,7 @@ def predict(
         raise UsageError(f"--glue is for labels, and run '{run}' writes summaries")
     if glue:
         work.require_test_file(file, declared)
-    table, texts = work.read_new(file, trained, flags.flatten(text))
+    table, texts = work.read_new(file, trained, flags.flatten(text), encoding)
     predicted = work.predict(trained, texts, max_length=max_length, device=device, attend=_show_written)
     if predicted.truncated:
         print(f"{predicted.truncated} of {len(table)} rows were cut (--max-length)", file=sys.stderr)

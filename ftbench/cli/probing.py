@@ -84,7 +84,8 @@ def run_probes(
         tasks = from_folder(tasks, ask.data_dir)
     loaded = dict(zip(everything, map(load_once, tasks), strict=True))
     tuned = [loaded[name] for name in names]
-    targets = [loaded[name] for name in everything if name in probed or name == REFERENCE_TEXT]
+    measured = [*probed, *([REFERENCE_TEXT] if ask.reference_text else [])]
+    targets = [loaded[name] for name in everything if name in measured]
     stages = [stage for probing in _probings(ask) for stage in _stages(ask, probing, models, tuned, targets, given)]
     if not quiet:
         for data in loaded.values():
@@ -154,7 +155,7 @@ def _stages(
     moves = {
         "generalization": lambda: protocols.generalization(tuned[0], targets),
         "chain": lambda: protocols.chain(tuned, targets),
-        "cycle": lambda: protocols.cycle(tuned, ask.cycles),
+        "cycle": lambda: protocols.cycle(tuned, ask.cycles, next(iter(targets), None)),
     }[ask.protocol]()
     request = Request(
         data=(),

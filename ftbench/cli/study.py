@@ -166,11 +166,11 @@ def to_request(ask: Ask) -> tuple[Request, Arms]:
 
 def _require_own(tasks: Sequence[Task], own: Mapping[str, Any]) -> None:
     """Raises UsageError for a flag on tables of one's own where there is none."""
-    summaries = own.get("kind") == "summarization"
-    usual = {"label": ("", "label"), "kind": ("classification", "summarization"), "encoding": ("",)}
-    given = [name for name, values in usual.items() if own.get(name, values[0]) not in values]
+    target = "summary" if own.get("kind") == "summarization" else "label"
+    usual = {"label": (target,), "kind": ("classification", "summarization"), "encoding": ()}
+    given = [name for name, values in usual.items() if own.get(name, "") not in (*values, "")]
     if given and all(task.name in TASKS for task in tasks):
-        flag = "summary" if given[0] == "label" and summaries else given[0]
+        flag = target if given[0] == "label" else given[0]
         raise UsageError(f"--{flag} is for your own tables: task '{tasks[0].name}' needs no telling")
 
 

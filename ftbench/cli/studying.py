@@ -23,7 +23,7 @@ from ftbench.runs.overview import STATES, Overview, grouped, look_ahead, merge
 from ftbench.runs.progress import Unshown
 from ftbench.runs.store import Store
 from ftbench.runs.study import rehearse
-from ftbench.runs.study_file import Source, StudyFile, read_study
+from ftbench.runs.study_file import Source, StudyFile, idle_rules, read_study
 from ftbench.runs.study_file import Stage as Section
 from ftbench.runs.work import Options
 from ftbench.types import Column, Data, Record, Search, Table
@@ -131,6 +131,8 @@ def plan_file(
 
 def _opened(name: str, profile: str | None, output_dir: Path | None) -> tuple[StudyFile, Source, Store]:
     study, source = read_study(name, profile, settings())
+    for said in idle_rules(study):
+        print(f"note: {said}", file=sys.stderr)
     usual = Path("runs") / slug(f"{study.name}-{study.profile}" if study.profile else study.name)
     return study, source, Store(output_dir or usual)
 

@@ -104,6 +104,8 @@ def validate(
 
 
 def _plain(data: Data, found: Examined, lengths: Lengths) -> dict[str, Any]:
+    from ftbench.tasks.examine import other_notes
+
     return {
         "task": data.task.name,
         "kind": data.task.kind,
@@ -113,7 +115,7 @@ def _plain(data: Data, found: Examined, lengths: Lengths) -> dict[str, Any]:
             for name, counts in found.splits.items()
         },
         "warnings": _warnings(found, lengths),
-        "notes": list(data.notes),
+        "notes": list(other_notes(data)),
     }
 
 
@@ -131,6 +133,8 @@ def _warnings(found: Examined, lengths: Lengths) -> list[str]:
 def _show(data: Data, found: Examined, lengths: Lengths) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from ftbench.tasks.examine import other_notes
 
     console = Console(markup=False, highlight=False)
     names = list(found.splits)
@@ -162,7 +166,7 @@ def _show(data: Data, found: Examined, lengths: Lengths) -> None:
     warnings = _warnings(found, lengths)
     for warning in warnings:
         console.print(f"! {warning}", soft_wrap=True)
-    for note in data.notes:
+    for note in other_notes(data):
         console.print(f"- {note}", soft_wrap=True)
     if not warnings:
         console.print("Nothing to worry about.")

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from ftbench.errors import FtbenchError
 
+#: marks a block whose outputs are (tokens, rows, width), as XLNet's; on the module, so that copies have it too
+_TURNED = "ftbench_tokens_first"
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -35,22 +38,26 @@ class Anatomy:
 
 @dataclass
 class _Trace:
-    """started: modules in the order of their first call, with its number. pooled: gave one vector a row, (1, width)."""
+    """started: modules in the order of their first call, with its number. pooled: gave one vector a row, (1, width).
+    turned: gave (tokens, 1, width)."""
 
     started: dict[nn.Module, int]
     pooled: set[nn.Module]
+    turned: set[nn.Module]
 
 
 def dissect(model: Any, inputs: dict[str, Tensor]) -> Anatomy:
     """The anatomy of a model of transformers with a head. ``inputs``: any one row of several tokens, (1, tokens).
 
-    Runs one pass without dropout or gradients; draws no random numbers.
+    Runs one pass without dropout or gradients; draws no random numbers. Marks blocks that give tokens before rows.
     Raises FtbenchError for a model whose blocks are not one list in each of its stacks.
     """
     trace = _run(model, inputs)
     names = {module: name for name, module in model.named_modules()}
     stacks = _stacks(model, trace, names)
     blocks = sorted((block for stack in stacks.values() for block in stack), key=trace.started.__getitem__)
+    for block in trace.turned.intersection(blocks):
+        setattr(block, _TURNED, True)
     depth_of = {block: len(blocks) - number for number, block in enumerate(blocks)}
     inside = {names[block]: depth for block, depth in depth_of.items()}
     base = names[model.base_model]
@@ -86,7 +93,8 @@ def depth_around(depths: Mapping[str, int], name: str) -> int:
 
 
 def _run(model: Any, inputs: dict[str, Tensor]) -> _Trace:
-    trace = _Trace({}, set())
+    trace = _Trace({}, set(), set())
+    tokens = inputs["input_ids"].shape[1]
 
     def enter(module: nn.Module, _: Any) -> None:
         trace.started.setdefault(module, len(trace.started))
@@ -94,6 +102,9 @@ def _run(model: Any, inputs: dict[str, Tensor]) -> _Trace:
     def leave(module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 2 and len(output) == 1:
             trace.pooled.add(module)
+        state = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(state, Tensor) and state.ndim == 3 and state.shape[:2] == (tokens, 1) and tokens > 1:
+            trace.turned.add(module)
 
     training = {module: module.training for module in model.modules()}
     # older torch: autocast would keep the casts of this pass, which have no gradient, for the next
@@ -137,8 +148,15 @@ def _stacks(model: Any, trace: _Trace, names: dict[nn.Module, str]) -> dict[str,
 def watching(blocks: Iterable[nn.Module], see: Callable[[Tensor], None]) -> Iterator[None]:
     """Within: ``see`` is given the output of every run of a block, (rows, tokens, width), in the order of the runs."""
 
-    def show(_: nn.Module, __: Any, output: Any) -> None:
-        see(output if isinstance(output, Tensor) else output[0])
+    def show(block: nn.Module, _: Any, output: Any) -> Any:
+        state = output if isinstance(output, Tensor) else output[0]
+        turned = getattr(block, _TURNED, False)
+        seen = state.transpose(0, 1) if turned else state
+        see(seen)
+        if not turned:
+            return None
+        state = seen.transpose(0, 1)  # the pass goes on from what was seen, so that this has a gradient
+        return state if isinstance(output, Tensor) else (state, *output[1:])
 
     with contextlib.ExitStack() as undo:
         for block in blocks:

@@ -100,7 +100,10 @@ class Entry:
 
     def _check(self, inputs: dict[str, Tensor]) -> None:
         kind, network = self._network.model.config.model_type, self._network
-        states = self.reach(inputs) * inputs["attention_mask"].unsqueeze(-1)
+        states, mask = self.reach(inputs), inputs["attention_mask"]
+        if states.shape[:2] != mask.shape:  # XLNet's are tokens first, Longformer pads inside
+            raise FtbenchError(f"a {kind} model's states are not (rows, tokens, width) where it would be entered")
+        states = states * mask.unsqueeze(-1)
         number = network.blocks.index(self._block)
         if not self._passed.keys() >= set(network.blocks[:number]):
             raise FtbenchError(f"a {kind} model reads more of its lowest {number} blocks than what the last one gives")

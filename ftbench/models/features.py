@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ftbench.errors import UsageError
+from ftbench.errors import FtbenchError, UsageError
 from ftbench.models.anatomy import watching
 from ftbench.models.backbone import Backbone
 from ftbench.models.feature_files import Store, open_stores
@@ -124,6 +124,7 @@ class _Reader:
         found: dict[Pooling, list[Tensor]] = {pooling: [] for pooling in self.poolings}
 
         def pool(state: Tensor, ordinary: Tensor) -> None:
+            state = self._cut(state, mask.shape[1])
             for pooling in self.poolings:
                 if pooling in ("mean", "ordinary"):
                     found[pooling].append(mean(state, mask if pooling == "mean" else ordinary))
@@ -134,6 +135,19 @@ class _Reader:
         with watching(self.encoder, lambda s: pool(s, ordinary)), watching(self.decoder, lambda s: pool(s, later)):
             self.backbone.forward(inputs)
         return {pooling: torch.stack(vectors) for pooling, vectors in found.items()}
+
+    def _cut(self, state: Tensor, tokens: int) -> Tensor:
+        """``state`` without the padding that some families (Longformer, BigBird) add on the right inside.
+
+        Raises FtbenchError where it is not known which states are those of the tokens.
+        """
+        found = state.shape[1]
+        if found < tokens or (found > tokens and self.backbone.tokenizer.padding_side != "right"):
+            raise FtbenchError(
+                f"a block of a {self.backbone.model.config.model_type} model gives {found} states for {tokens} tokens, "
+                "and which of them belong to which token is not known: its layers cannot be measured"
+            )
+        return state[:, :tokens]
 
 
 def _require_finite(vectors: Tensor, positions: Array) -> None:

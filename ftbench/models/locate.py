@@ -51,6 +51,9 @@ TOKENIZER_FILES = (
     *VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 
+#: start, end and forced tokens of an encoder-decoder
+WRITING_FILE = "generation_config.json"
+
 #: what families call their width and their number of blocks
 WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -61,7 +64,7 @@ ENCODER_DEPTHS, DECODER_DEPTHS = ("encoder_layers", "num_layers"), ("decoder_lay
 class Checkpoint:
     """A model folder on disk.
 
-    fingerprint: hash of weights, configuration and tokenizer (16 hex digits)
+    fingerprint: hash of weights, configuration and tokenizer, and of how an encoder-decoder writes (16 hex digits)
     width:       of the hidden states, from ``config.json``; 0 where it does not say
     origin:      the pretrained checkpoint that a run of the store tuned this one from (its fingerprint is that one's);
                  None for a checkpoint that is where it all starts
@@ -88,7 +91,8 @@ def locate(name: str, revision: str | None = None, *, remote_code: bool = False)
     ``remote_code`` its Python files are found, too.
 
     Raises UsageError for a folder that is not a usable checkpoint (which file is missing, pickled
-    weights only), and FtbenchError when the hub cannot be reached or a packaged file was changed.
+    weights only) and for a name that neither a folder nor the hub has, and FtbenchError when the hub
+    cannot be reached or a packaged file was changed.
     """
     if name.startswith(WARM):
         if remote_code:
@@ -146,14 +150,23 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path, *, remote_code: bool = False) -> str:
-    """SHA-256 over weights, ``config.json`` and tokenizer files, and code that may be run: other bytes, other
-    fingerprint."""
+    """SHA-256 over weights, ``config.json`` and tokenizer files, of an encoder-decoder ``WRITING_FILE``, and code that
+    may be run: other bytes, other fingerprint."""
     named = [folder / "config.json", *(folder / f for f in TOKENIZER_FILES)]
+    named += [folder / WRITING_FILE] * _writes(folder)
     code = sorted(folder.glob("*.py")) if remote_code else []
     digest = hashlib.sha256()
     for path in (*weight_files(folder), *(p for p in named if p.is_file()), *code):
         digest.update(f"{path.name}\x1d{file_hash(path)}\x1e".encode())
     return digest.hexdigest()[:16]
+
+
+def _writes(folder: Path) -> bool:
+    """Whether the configuration is an encoder-decoder's; not, where it cannot be read."""
+    try:
+        return bool(json.loads((folder / "config.json").read_text())["is_encoder_decoder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def file_hash(path: Path) -> str:
@@ -192,19 +205,28 @@ def _packaged(model: PackagedModel) -> Path:
 
 def _from_hub(repo: str, revision: str | None, hint: str = "", *, remote_code: bool = False) -> Path:
     from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     offline = constants.HF_HUB_OFFLINE  # huggingface_hub 1.x asks the hub all the same when it is given a commit
-    wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES]
+    wanted = ["config.json", WRITING_FILE, "model*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES]
     wanted += ["*.py"] * remote_code
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except Exception as error:  # the hub raises a dozen kinds; the user needs one message
-        near = nearest(repo, MODELS)
-        raise FtbenchError(
+        near = nearest(repo, _beside(repo) if "/" in repo else MODELS)
+        absent = isinstance(error, (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError))
+        kind = UsageError if near or absent else FtbenchError
+        raise kind(
             f"model '{repo}' is neither a local folder nor could it be had from the hub "
             f"({type(error).__name__}: {_first_line(error)}).{near} "
             f"Give a local folder, check the name and the network{', ' + hint if hint else ''}."
         ) from error
+
+
+def _beside(name: str) -> list[str]:
+    """Folders in the place where a folder of that name would be, as it would be named."""
+    parent = Path(name).parent
+    return [str(parent / each.name) for each in parent.iterdir() if each.is_dir()] if parent.is_dir() else []
 
 
 def _require_usable(folder: Path, name: str) -> None:

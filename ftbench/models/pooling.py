@@ -56,4 +56,5 @@ def reads_last(backbone: Backbone, inputs: dict[str, Tensor]) -> bool:
     with evaluating(backbone.model), torch.enable_grad():
         out = backbone.forward(row, lambda embeddings: embeddings.detach().requires_grad_(), states=True)
         (gradient,) = torch.autograd.grad(out.logits[0, 0], out.states[-1])
-    return bool((gradient[0, 0] == 0).all() and (gradient[0, -1] != 0).any())
+    last = row["input_ids"].shape[1] - 1  # the states of families that pad inside go on
+    return bool((gradient[0, 0] == 0).all() and (gradient[0, last] != 0).any())

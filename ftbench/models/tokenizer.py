@@ -63,5 +63,7 @@ def _positions(checkpoint: Checkpoint) -> int:
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust)
     except Exception:  # ``backbone.load`` says what is wrong with it
         return NO_LIMIT
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or NO_LIMIT
-    return int(positions) - (first_position(model) or 0)
+    positions = int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0)
+    if positions <= 0:  # XLNet says -1
+        return NO_LIMIT
+    return positions - (first_position(model) or 0)

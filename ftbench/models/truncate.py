@@ -6,6 +6,9 @@ from typing import Any
 
 from ftbench.errors import UsageError
 
+#: lists of one entry a block whose names do not say so
+_LISTS = ("attention_window",)
+
 
 def truncate(config: Any, layers: int, name: str) -> None:
     """Changes the ``config`` of model ``name`` to its lowest ``layers`` blocks, with every list of one entry a block.
@@ -38,7 +41,7 @@ def truncate(config: Any, layers: int, name: str) -> None:
     if groups > 1:
         text.num_hidden_groups = groups * layers // blocks
     for field, value in list(vars(text).items()):
-        if "layer" in field and isinstance(value, list | tuple) and len(value) == blocks:
+        if ("layer" in field or field in _LISTS) and isinstance(value, list | tuple) and len(value) == blocks:
             setattr(text, field, value[:layers])
     text.num_hidden_layers = layers
 

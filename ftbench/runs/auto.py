@@ -140,9 +140,10 @@ def measure(
 ) -> RunSpec:
     """The run that measures the layers of ``model`` on the rows of ``fields``, as ``ftbench variability`` would."""
     fields = {name: value for name, value in fields.items() if value is not None}
+    data_seed = draw(fields, data_seed)  # before the limit: the runs have none, so that nothing is drawn for them
     if train_rows(data, fields) > MOST:
         fields["limit"] = min(MOST, fields.get("limit", MOST))
-    about = {**identity(data, model), "engine_revision": REVISION, **fields, "data_seed": draw(fields, data_seed)}
+    about = {**identity(data, model), "engine_revision": REVISION, **fields, "data_seed": data_seed}
     return RunSpec(
         kind="variability", **about, pooling="ordinary", permutations=PERMUTATIONS, resamples=RESAMPLES, probe=probe
     )

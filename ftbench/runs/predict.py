@@ -18,6 +18,7 @@ from ftbench.tasks.columns import check_texts, text_cells
 from ftbench.tasks.downloads import to_task_columns
 from ftbench.tasks.files import read_lines, read_table
 from ftbench.types import RunSpec, Task
+from ftbench.types.run import TUNED
 from ftbench.types.task import Layout
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 DEFAULT_LENGTH = 128
 #: a file that has a text a line
 LINES = ".txt"
+#: the flag that keeps weights, and the commands that have it
+KEEP, KEEPING = "--save-model", {"finetune", "summarize", "run"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ def _of_run(folder: Path, revision: str | None, *, remote_code: bool) -> Trained
     except ValueError as error:
         raise UsageError(f"run '{folder}' cannot be read: {error}") from error
     if not (folder / "model").is_dir():
+        if spec.kind not in TUNED or spec.is_trial:
+            kind = "trial of a search" if spec.is_trial else spec.kind
+            raise UsageError(f"run '{folder}' is a {kind}, which keeps no weights: give a run of a method")
         raise UsageError(f"run '{folder}' kept no weights. This trains it again and keeps them: {_command(folder)}")
     columns = tuple(spec.source.get("text", ()))
     task = TASKS.get(spec.task)
@@ -106,31 +112,39 @@ def _of_run(folder: Path, revision: str | None, *, remote_code: bool) -> Trained
 
 
 def _command(folder: Path) -> str:
-    """The command that made the run, with ``--save-model all``."""
+    """The command that made the run, with ``--save-model all`` where it has that; the others keep them anyway."""
     try:
-        command = json.loads((folder / "environment.json").read_text())["command"]
+        command = [str(word) for word in json.loads((folder / "environment.json").read_text())["command"]]
     except (OSError, ValueError, KeyError, TypeError):
         command = ["ftbench", "finetune"]
-    return shlex.join([*map(str, command), "--save-model", "all"])
+    if not KEEPING & set(command[1:2]):
+        return shlex.join(command)
+    said = [
+        word
+        for before, word in zip(["", *command], command, strict=False)
+        if KEEP not in (before, word.partition("=")[0])
+    ]
+    return shlex.join([*said, KEEP, "all"])
 
 
 def read_new(
-    path: Path, trained: Trained, columns: Sequence[str] = ()
+    path: Path, trained: Trained, columns: Sequence[str] = (), encoding: str = ""
 ) -> tuple[DataFrame, tuple[tuple[str, ...], ...]]:
     """The table to predict for, and its texts, one tuple for each input column.
 
     columns: the text columns, where they are not those that the model was trained on; not needed for a table of one.
     The official files of a declared task may keep their own column names. A file of ``LINES`` has a text a line.
-    Raises UsageError for a file that cannot be read, is empty or lacks a text column.
+    encoding: of a CSV or a file of texts, where it is not UTF-8. Raises UsageError for a file that cannot be read, is
+    empty or lacks a text column.
     """
     layout = trained.task.layout if trained.task else None
     header = layout.header if layout and path.name in layout.files.values() else ()
     wanted = tuple(columns) or trained.columns
     if path.suffix.lower() == LINES:
         wanted = wanted or ("text",)
-        table = _table_of_lines(path, wanted)
+        table = _table_of_lines(path, wanted, encoding)
     else:
-        table = read_table(path, header).rename(columns=str)
+        table = read_table(path, header, encoding).rename(columns=str)
     if not wanted and len(table.columns) == 1:
         wanted = tuple(table.columns)
     if not wanted:
@@ -139,7 +153,10 @@ def read_new(
     if trained.writes and len(wanted) > 1:
         raise UsageError(f"--text {','.join(wanted)}: summaries are written of one column")
     official = layout if not columns else None
-    check_texts(wanted, list(table.columns), f"'{path}'", theirs=official.columns if official else None)
+    try:
+        check_texts(wanted, list(table.columns), f"'{path}'", theirs=official.columns if official else None)
+    except UsageError as error:
+        raise UsageError(f"{error}{'' if columns else ' (another: --text COLUMN)'}") from error
     named = to_task_columns(table, official) if official else table
     if not len(table):
         raise UsageError(f"'{path}' has no rows")
@@ -149,13 +166,13 @@ def read_new(
     return table, tuple(text_cells(named[column], column, f"'{path}'") for column in wanted)
 
 
-def _table_of_lines(path: Path, columns: Sequence[str]) -> DataFrame:
+def _table_of_lines(path: Path, columns: Sequence[str], encoding: str) -> DataFrame:
     """A text a line, in the column that the model reads. Raises UsageError for a model of pairs."""
     import pandas
 
     if len(columns) > 1:
         raise UsageError(f"'{path}' has a text a line, and the model reads {' and '.join(columns)}: give a table")
-    return pandas.DataFrame({columns[0]: read_lines(path)}, dtype=object)
+    return pandas.DataFrame({columns[0]: read_lines(path, encoding)}, dtype=object)
 
 
 def predict(

@@ -67,18 +67,30 @@ def chain(tasks: Sequence[Data], targets: Sequence[Data]) -> list[Move]:
     return [move for task in tasks for move in (Move("tune", (task,)), Move("probe", tuple(targets)))]
 
 
-def cycle(tasks: Sequence[Data], cycles: int) -> list[Move]:
-    """``tasks`` in turn, ``cycles`` times: each is probed, then tuned."""
-    return [move for _ in range(cycles) for task in tasks for move in (Move("probe", (task,)), Move("tune", (task,)))]
+def cycle(tasks: Sequence[Data], cycles: int, texts: Data | None = None) -> list[Move]:
+    """``tasks`` in turn, ``cycles`` times: each is probed, then tuned. ``texts`` are probed after each tuning, once."""
+    order = [task for _ in range(cycles) for task in tasks]
+    moves = []
+    for task, following in zip(order, [*order[1:], None], strict=True):
+        moves += [Move("probe", (task,)), Move("tune", (task,))]
+        if texts is not None and (following is None or following.fingerprint != texts.fingerprint):
+            moves.append(Move("probe", (texts,)))
+    return moves
 
 
 def stages(protocol: Protocol) -> list[Stage]:
-    """Raises UsageError for what a protocol cannot have: several values of a setting, and std++."""
+    """Raises UsageError for what a protocol cannot have: several values of a setting, std++, adapters in a chain."""
     several = [name for name, values in protocol.tuning.axes.items() if len(values) > 1]
     if several:
         raise UsageError(f"--{several[0].replace('_', '-')}: a protocol has one recipe, so it takes a single value")
     if any(matched.std_plus_plus(arm) for arm in protocol.tuning.arms):
         raise UsageError("std++ has no place in a protocol: its steps follow from another method's measured cost")
+    adapted = any(method.name == "adapter" for arm in protocol.tuning.arms for method in arm)
+    if adapted and sum(move.kind == "tune" for move in protocol.moves) > 1:
+        raise UsageError(
+            "adapter: an encoder that has adapters cannot get them once more, so it cannot be tuned on one task after "
+            "another. Use --protocol generalization, or another method, such as lora"
+        )
     first = references(protocol.tuning.models, protocol.targets, protocol.probing)
     return [lambda records: first, *(_stage(protocol, number) for number in range(len(protocol.moves)))]
 

@@ -14,7 +14,8 @@ from ftbench.lookup import nearest
 from ftbench.tasks.encode_summaries import summary_cells
 from ftbench.tasks.files import READERS, read_lines, read_table
 
-#: columns that are taken when none is named, the first that is there
+#: columns that are taken when none is named, the first that is there; of predictions the first, which is what ``ftbench
+#: predict`` calls them, or the only one
 PREDICTION = ("prediction", "summary", "predicted_summary", "generated", "output")
 REFERENCE = ("references", "reference", "summary", "highlights", "headline", "target")
 DOCUMENT = ("document", "article", "text", "dialogue", "body", "source")
@@ -42,6 +43,15 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Texts of each row, and where they stand: a file, and a column of it if it is a table."""
+
+    path: Path
+    column: str
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Scored:
     """rows: one for each system and, with documents, each extract of ``analysis.extracts`` (``style`` reference).
 
@@ -56,16 +66,18 @@ class Scored:
 def score_files(asked: Asked, *, processes: int = 1, progress: Callable[[int], None] | None = None) -> Scored:
     """Scores every column of every file of predictions against the references, in the order given.
 
-    Raises UsageError: a file or column that is not there, numbers of rows that differ (with both), a file that is a
-    system twice, and what ``score_summaries`` and ``read_table`` raise.
+    Raises UsageError: a file or column that is not there, or that is both sides, several columns that may be the
+    predictions, numbers of rows that differ (with both), a file that is a system twice, and what ``score_summaries``
+    and ``read_table`` raise.
     """
-    references = read_texts(asked.references, asked.reference_column, REFERENCE, "--reference-column", asked.line_break)
+    theirs = read_texts(asked.references, asked.reference_column, REFERENCE, "--reference-column", asked.line_break)
+    references = theirs.rows
     documents = None
     if asked.documents:
         found = read_texts(asked.documents, asked.document_column, DOCUMENT, "--document-column")
-        documents = [" ".join(texts) for texts in found]
+        documents = [" ".join(texts) for texts in found.rows]
         _require_as_many(asked.documents, "documents", documents, asked.references, references)
-    systems = _systems(asked)
+    systems = _systems(asked, theirs)
     for name, texts in systems.items():
         _require_as_many(name, "predictions", texts, asked.references, references)
     chosen = Options(asked.stem, asked.tokenizer, asked.keep_unk, asked.sentences)  # type: ignore[arg-type]
@@ -86,19 +98,18 @@ def score_files(asked: Asked, *, processes: int = 1, progress: Callable[[int], N
     return Scored(tuple(rows), options, tuple(notes))
 
 
-def read_texts(file: str, column: str, usual: Sequence[str], flag: str, line_break: str = "") -> list[tuple[str, ...]]:
+def read_texts(file: str, column: str, usual: Sequence[str], flag: str, line_break: str = "") -> Texts:
     """The texts of each row: of a table's column, which may hold lists, or the lines of a file of any other kind.
 
-    Raises UsageError: no such file or column, no rows, what ``read_table`` raises.
+    Raises UsageError: no such file or column, several that may be meant, no rows, what ``read_table`` raises.
     """
-    path = Path(file).expanduser()
+    path, chosen = Path(file).expanduser(), ""
     if path.suffix.lower() in TABLES:
         table = read_table(path).rename(columns=str)
-        names = list(table.columns)
-        chosen = column or next((name for name in usual if name in names), "")
-        if chosen not in names:
-            near = nearest(column, names) if column else f" Say it with {flag}."
-            raise UsageError(f"'{file}' has no column {_named(column, usual)}.{near} Columns: {', '.join(names)}")
+        chosen = column or _usual_column(file, list(table.columns), usual, flag)
+        if chosen not in table.columns:
+            near = nearest(column, table.columns)
+            raise UsageError(f"'{file}' has no column '{column}'.{near} Columns: {', '.join(table.columns)}")
         found = list(summary_cells(table[chosen], chosen, f"'{file}'"))
     else:
         if column:
@@ -108,15 +119,42 @@ def read_texts(file: str, column: str, usual: Sequence[str], flag: str, line_bre
         raise UsageError(f"'{file}' has no rows")
     if line_break:
         found = [tuple(text.replace(line_break, "\n") for text in texts) for texts in found]
-    return found
+    return Texts(path, chosen, found)
 
 
-def _systems(asked: Asked) -> dict[str, list[str]]:
+def _usual_column(file: str, names: Sequence[str], usual: Sequence[str], flag: str) -> str:
+    """The column of a usual name. Raises UsageError where there is none, or where several may be the predictions."""
+    found = [name for name in usual if name in names]
+    if not found:
+        raise UsageError(
+            f"'{file}' has no column of a usual name ({', '.join(usual)}). Say it with {flag}. "
+            f"Columns: {', '.join(names)}"
+        )
+    if usual is PREDICTION and len(found) > 1 and found[0] != PREDICTION[0]:
+        raise UsageError(f"'{file}' has several columns that may be the predictions: {', '.join(found)}. "
+                         f"Say which with {flag}")  # fmt: skip
+    return found[0]
+
+
+def _require_other(own: Texts, references: Texts, file: str) -> None:
+    """Raises UsageError where predictions would be scored against themselves."""
+    if own.column != references.column or not own.path.samefile(references.path):
+        return
+    if own.column:
+        names = f"column '{own.column}' of '{file}'"
+        raise UsageError(f"{names} would be both predictions and references: say the one with --column, or the other "
+                         "with --reference-column")  # fmt: skip
+    raise UsageError(f"'{file}' would be both predictions and references: expected two files")
+
+
+def _systems(asked: Asked, references: Texts) -> dict[str, list[str]]:
     """The predictions of each system: one text a row, empty where there is none."""
     systems: dict[str, list[str]] = {}
     for file in asked.predictions:
         for column in asked.columns or ("",):
-            texts = read_texts(file, column, PREDICTION, "--column", asked.line_break)
+            found = read_texts(file, column, PREDICTION, "--column", asked.line_break)
+            _require_other(found, references, file)
+            texts = found.rows
             several = next((row for row, each in enumerate(texts, start=1) if len(each) > 1), None)
             if several:
                 raise UsageError(f"'{file}' has several predictions in row {several:,}: expected one")
@@ -126,10 +164,6 @@ def _systems(asked: Asked) -> dict[str, list[str]]:
                 raise UsageError(f"two files of predictions are called {stem}: rename one, or score them apart")
             systems[name] = [each[0] if each else "" for each in texts]
     return systems
-
-
-def _named(column: str, usual: Sequence[str]) -> str:
-    return f"'{column}'" if column else "of a usual name (" + ", ".join(usual) + ")"
 
 
 def _require_as_many(

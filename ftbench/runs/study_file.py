@@ -9,7 +9,7 @@ seeds = "0-9"
 task = ["mrpc", "rte"]
 method = ["r3f", "r3f:eps=0"]
 
-[[override]]                        where these settings hold, those do, too
+[[override]]                        where these settings hold, those do, too, in the place of an axis
 when = { task = "rte" }
 set = { epochs = 10 }
 [[exclude]]                         and these are left out
@@ -155,25 +155,60 @@ def read_study(name: str, profile: str | None, settings: Mapping[str, Mapping[st
 
 def cells(stage: Stage) -> Iterator[Settings]:
     """The settings of each command that does the stage: several values of an axis stand as a list, but for axes that
-    an override or exclude looks at, and for those that a flag takes one value of (``single``)."""
-    looked_at = {key for rule in stage.override for key in rule["when"]} | {
-        key for rule in stage.exclude for key in rule
-    }
-    split = {key: values for key, values in stage.axes.items() if key in looked_at}
-    whole = {key: list(values) for key, values in stage.axes.items() if key not in looked_at}
+    an override or exclude names, and for those that a flag takes one value of (``single``). No cell comes twice."""
+    split = _named_axes(stage)
+    whole = {key: list(values) for key, values in stage.axes.items() if key not in split}
     kept: dict[str, tuple[Settings, list[Any]]] = {}
-    for chosen in _product(split):
+    for settings, _ in _combinations(stage):
+        if settings is None:
+            continue
+        method = settings.pop("method", None)
+        methods = kept.setdefault(repr(sorted(settings.items())), (settings, []))[1]
+        methods += [each for each in _as_list(method) if each is not None and each not in methods]
+    for settings, methods in kept.values():
+        yield {**settings, **whole, **({"method": methods} if methods else {})}
+
+
+def idle_rules(study: StudyFile) -> list[str]:
+    """``exclude task=nope matches nothing`` for each rule that matches in no stage that has it."""
+    matched: dict[str, bool] = {}
+    for stage in study.stages:
+        rules = [("override", rule["when"]) for rule in stage.override] + [("exclude", rule) for rule in stage.exclude]
+        found = {words for _, used in _combinations(stage) for words in used}
+        for words in (_rule_in_words(table, rule) for table, rule in rules):
+            matched[words] = matched.get(words, False) or words in found
+    return [f"{words} matches nothing" for words, found_one in matched.items() if not found_one]
+
+
+def _named_axes(stage: Stage) -> dict[str, Sequence[Any]]:
+    """The axes that an override or exclude looks at or sets: each of their values stands alone."""
+    named = {key for rule in stage.override for key in (*rule["when"], *rule["set"])}
+    named |= {key for rule in stage.exclude for key in rule}
+    return {key: values for key, values in stage.axes.items() if key in named}
+
+
+def _combinations(stage: Stage) -> Iterator[tuple[Settings | None, list[str]]]:
+    """The settings of each combination of ``_named_axes``, None where it is left out, and the rules that match it."""
+    for chosen in _product(_named_axes(stage)):
         settings: Settings = {**stage.defaults, **chosen}
-        if any(_matches(rule, settings) for rule in stage.exclude):
+        used = [_rule_in_words("exclude", rule) for rule in stage.exclude if _matches(rule, settings)]
+        if used:
+            yield None, used
             continue
         for rule in stage.override:
             if _matches(rule["when"], settings):
+                used.append(_rule_in_words("override", rule["when"]))
                 settings |= rule["set"]
-        method = settings.pop("method", None)
-        methods = kept.setdefault(repr(sorted(settings.items())), (settings, []))[1]
-        methods += [method] if method is not None and method not in methods else []
-    for settings, methods in kept.values():
-        yield {**settings, **whole, **({"method": methods} if methods else {})}
+        yield settings, used
+
+
+def _rule_in_words(table: str, rule: Settings) -> str:
+    """``exclude task=rte method=std,r3f``"""
+    return " ".join([table, *(f"{key}={','.join(map(str, _as_list(value)))}" for key, value in rule.items())])
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[Settings]:
@@ -188,10 +223,7 @@ def _product(axes: Mapping[str, Sequence[Any]]) -> Iterator[Settings]:
 
 def _matches(rule: Settings, settings: Settings) -> bool:
     """Whether each setting is the one, or one of those, that the rule names."""
-    return all(
-        str(settings.get(key)) in [str(each) for each in (value if isinstance(value, list) else [value])]
-        for key, value in rule.items()
-    )
+    return all(str(settings.get(key)) in [str(each) for each in _as_list(value)] for key, value in rule.items())
 
 
 def _load(path: Path) -> tuple[Source, dict[str, Any]]:

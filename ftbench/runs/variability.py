@@ -6,7 +6,7 @@ No torch here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,10 +33,16 @@ def layer_specs(request: Request) -> list[RunSpec]:
     for data_seed, seed in itertools.product(request.data_seeds, request.seeds):
         for data, model, chosen in points(request):
             fields = {**request.fixed, **chosen, "bins": _bins(data, request.fixed.get("bins"))}
-            train_rows(data, fields)
             about = {**identity(data, model), "engine_revision": REVISION}
-            specs.append(RunSpec(kind="variability", **about, **fields, seed=seed, data_seed=draw(fields, data_seed)))
+            drawn = draw(_effective(data, fields), data_seed)
+            specs.append(RunSpec(kind="variability", **about, **fields, seed=seed, data_seed=drawn))
     return list({spec.id: spec for spec in specs}.values())
+
+
+def _effective(data: Data, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` without a limit that leaves no row out. Raises UsageError for subsets that the task cannot give."""
+    rows = train_rows(data, {**fields, "limit": None})
+    return {name: value for name, value in fields.items() if name != "limit" or value is None or value < rows}
 
 
 def _bins(data: Data, bins: int | None) -> int | None:
@@ -61,9 +67,7 @@ def compare_subsets(records: Sequence[Record]) -> list[dict[str, Any]]:
     rows = []
     for record in found.values():
         spec, result = record.result.spec, record.result
-        neutral = replace(spec, **FULL)
-        neutral = replace(neutral, data_seed=draw({"limit": neutral.limit}, spec.data_seed))
-        full = found.get(neutral.id)
+        full = _full(spec, found)
         if full is None or full is record or "best" not in result.facts:
             continue
         curves = [np.array([_nu(r, n) for n in range(1, r.result.facts["layers"] + 1)]) for r in (record, full)]
@@ -82,6 +86,16 @@ def compare_subsets(records: Sequence[Record]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _full(spec: RunSpec, found: Mapping[str, Record]) -> Record | None:
+    """The full set of a subset's draw; where it has all rows, so that nothing was drawn, it is that of draw 0."""
+    neutral = replace(spec, **FULL)
+    first = found.get(replace(neutral, data_seed=0).id)
+    if neutral.id in found or first is None or spec.limit is None:
+        return found.get(neutral.id, first)
+    facts = first.result.facts
+    return first if facts.get("whole", facts["rows"]["train"] < spec.limit) else None
 
 
 def _nu(record: Record, layer: int) -> float:

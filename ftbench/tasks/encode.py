@@ -12,6 +12,7 @@ from ftbench.errors import UsageError
 from ftbench.lookup import nearest
 from ftbench.tasks.columns import check_columns, text_cells
 from ftbench.tasks.encode_summaries import to_summary_data
+from ftbench.tasks.examine import leaks
 from ftbench.tasks.splits import FEWEST_ROWS, carve
 from ftbench.types.task import Data, Rows, Task
 
@@ -55,12 +56,13 @@ def to_data(task: Task, tables: Mapping[str, DataFrame], where: str, names: tupl
     if "validation" in splits:
         return Data(task, splits, labels, notes)
     rows = splits["train"]
-    train, validation = carve(rows.labels, classes=classes)
+    train, validation = (rows.take(part) for part in carve(rows.labels, classes=classes))
     how = "stratified, by a fixed seed" if classes else "by a fixed seed"
     # not ``where``: notes end up in reports, and a path says more about a user than is needed
     aside = f"{len(validation):,} of {len(rows):,} rows were set aside ({how})"
     notes = (*notes, f"task '{task.name}' came without a validation split: {aside}")
-    return Data(task, {"train": rows.take(train), "validation": rows.take(validation)}, labels, notes)
+    notes += tuple(f"task '{task.name}': {leak}" for leak in leaks(train, validation))
+    return Data(task, {"train": train, "validation": validation}, labels, notes)
 
 
 def _doubts(task: Task, rows: Rows, labels: Sequence[str], where: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ftbench.errors import UsageError
 from ftbench.tasks.columns import check_columns, text_cells
+from ftbench.tasks.examine import leaks
 from ftbench.tasks.splits import FEWEST_ROWS, carve
 from ftbench.types.task import Data, Download, Rows, Task
 
@@ -33,10 +34,11 @@ def to_summary_data(task: Task, tables: Mapping[str, DataFrame], where: str) -> 
         raise UsageError(f"{where} has {len(splits['train'])} rows to train on: expected at least {FEWEST_ROWS}")
     if "validation" not in splits:
         rows = splits["train"]
-        train, validation = carve(rows.labels, classes=False)
+        train, validation = (rows.take(part) for part in carve(rows.labels, classes=False))
         aside = f"{len(validation):,} of {len(rows):,} rows were set aside (by a fixed seed)"
         notes.append(f"task '{task.name}' came without a validation split: {aside}")
-        splits |= {"train": rows.take(train), "validation": rows.take(validation)}
+        notes += [f"task '{task.name}': {leak}" for leak in leaks(train, validation)]
+        splits |= {"train": train, "validation": validation}
     return Data(task, splits, (), tuple(notes))
 
 

@@ -7,12 +7,13 @@ with Excel's ``sep=;`` line.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import itertools
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +31,8 @@ VALIDATION_NAMES = ("validation", "valid", "dev")
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 #: What a CSV may be separated by, the likeliest first, judged by its first rows.
 DELIMITERS, SNIFFED_ROWS = (",", ";", "\t", "|"), 50
+#: characters of a cell that it is judged by; csv's own limit of 131,072 is less than a long text
+LONGEST_CELL = 2**26
 
 
 def read_tables(source: Files) -> dict[str, DataFrame]:
@@ -67,13 +70,8 @@ def read_table(path: Path, header: tuple[str, ...] = (), encoding: str = "") -> 
         if path.stat().st_size == 0:
             raise UsageError(f"'{path}' is empty")
         table = reader(path, header, encoding)
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"'{path}' is not {error.encoding.upper()} ({error.reason} at byte {error.start}): save it as UTF-8, "
-            "or say its encoding, such as --encoding cp1252"
-        ) from error
-    except LookupError as error:
-        raise UsageError(f"--encoding '{encoding}': {error}. Expected a name such as cp1252 or utf-16") from error
+    except (UnicodeError, LookupError) as error:
+        raise _wrong_encoding(path, encoding, error) from error
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error}") from error
     twice = sorted(set(table.columns[table.columns.duplicated()]))
@@ -82,16 +80,30 @@ def read_table(path: Path, header: tuple[str, ...] = (), encoding: str = "") -> 
     return table
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a file of plain text, UTF-8. Raises UsageError where it cannot be read."""
+def read_lines(path: Path, encoding: str | None = None) -> list[str]:
+    """The lines of a file of plain text, UTF-8 unless told. Raises UsageError where it cannot be read.
+
+    encoding: None where the user has no way to say one.
+    """
     _require_file(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"'{path}' is not UTF-8 ({error.reason} at byte {error.start})") from error
+        text = path.read_text(encoding=encoding or "utf-8-sig")
+    except (UnicodeError, LookupError) as error:
+        raise _wrong_encoding(path, encoding, error) from error
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror}") from error
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def _wrong_encoding(path: Path, encoding: str | None, error: Exception) -> UsageError:
+    """A file that is not in the encoding, or an encoding that nobody knows."""
+    if isinstance(error, UnicodeError):
+        name, why = encoding, str(error)  # where UTF-16 lacks its byte-order mark
+        if isinstance(error, UnicodeDecodeError):
+            name, why = error.encoding, f"{error.reason} at byte {error.start}"
+        way = "" if encoding is None else ", or say its encoding, such as --encoding cp1252"
+        return UsageError(f"'{path}' is not {(name or 'UTF-8').upper()} ({why}): save it as UTF-8{way}")
+    return UsageError(f"--encoding '{encoding}': {error}. Expected a name such as cp1252 or utf-16")
 
 
 def _require_file(path: Path) -> None:
@@ -158,9 +170,19 @@ def _encoding(path: Path) -> str:
     return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
+@contextlib.contextmanager
+def _long_cells() -> Iterator[None]:
+    """Cells of ``LONGEST_CELL`` may be read by csv, whose limit is the process's."""
+    before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _sniff(path: Path, encoding: str) -> _Dialect:
     """The delimiter: as Excel's first line says it, else a comma unless only another one gives equal rows."""
-    with path.open(encoding=encoding, newline="") as stream:
+    with path.open(encoding=encoding, newline="") as stream, _long_cells():
         said = re.fullmatch(r"sep=(.)", stream.readline().rstrip("\r\n"))
         if said:
             return _Dialect(said[1], skip=1)
@@ -168,7 +190,7 @@ def _sniff(path: Path, encoding: str) -> _Dialect:
             stream.seek(0)
             try:
                 rows = list(itertools.islice(csv.reader(stream, delimiter=delimiter), SNIFFED_ROWS))
-            except csv.Error:  # a field beyond csv's limit: pandas has none
+            except csv.Error:  # a cell beyond the limit: pandas has none
                 continue
             widths = {len(row) for row in rows if row}
             if len(widths) == 1 and widths != {1}:

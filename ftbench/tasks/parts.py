@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ftbench.errors import UsageError
-from ftbench.tasks.examine import text_key
+from ftbench.tasks.examine import other_notes, text_key
 from ftbench.tasks.files import read_tables
 from ftbench.types.task import Data, Files, Part, Task
 
@@ -63,7 +63,11 @@ def set_aside(data: Data) -> Parts:
         half = 100 * math.sqrt(0.25 / len(test)) * 1.96
         notes.append(f"the test part has {len(test)} rows only: a score there is known to about {half:.0f} points")
     parts = {"pool": {"train": pool}, "whole": {"train": pool, "validation": test}}
-    found = {which: replace(data, task=_part(data.task, which), splits=splits) for which, splits in parts.items()}
+    notes_of = other_notes(data)
+    found = {
+        which: replace(data, task=_part(data.task, which), splits=splits, notes=notes_of)
+        for which, splits in parts.items()
+    }
     return Parts(found["pool"], found["whole"], tuple(notes))
 
 

@@ -61,7 +61,7 @@ def probe(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control: 
             data.task.metrics[0],
             regression=data.task.kind == "regression",
             seeds=range(spec.repeats),
-            size=round(SUBSAMPLE * len(train.labels)),
+            size=_subsample(train, validation, regression=data.task.kind == "regression"),
             device=place.device,
         )
         reference = None
@@ -91,8 +91,7 @@ def measure(features: Features, reference: Features | None) -> dict[int, dict[st
     some = np.sort(np.random.default_rng(0).permutation(len(features.labels))[:MEASURED])
     own = _take(features, some)
     against = _take(reference, some) if reference and reference.layers == features.layers else None
-    has_classes = own.labels.dtype.kind in "iub" and len(np.unique(own.labels)) > 1
-    given = {"": True, "labels": has_classes, "reference": against is not None}
+    given = {"": True, "labels": _has_classes(own), "reference": against is not None}
     few = too_few(own)
     names = [name for name, card in COLLAPSE.items() if given[card.needs] and name not in few]
     measured: dict[int, dict[str, float]] = {layer: {} for layer in range(1, own.layers + 1)}
@@ -147,9 +146,24 @@ def _metrics(fitted: probing.Probe, measured: dict[int, dict[str, float]]) -> di
 
 
 def too_few(features: Features) -> list[str]:
-    """The collapse metrics that need more rows than there are, or a larger width."""
+    """The collapse metrics that need more rows than there are, a larger width, or two rows of one class."""
     n, width = min(len(features.labels), MEASURED), features.hidden.shape[2]
-    return [name for name, card in COLLAPSE.items() if card.examples > n or card.width > width]
+    alone = _has_classes(features) and len(np.unique(features.labels)) == len(features.labels)
+    return [
+        name
+        for name, card in COLLAPSE.items()
+        if card.examples > n or card.width > width or (alone and name == "alignment")
+    ]
+
+
+def _has_classes(features: Features) -> bool:
+    return features.labels.dtype.kind in "iub" and len(np.unique(features.labels)) > 1
+
+
+def _subsample(train: Features, validation: Features, *, regression: bool) -> int:
+    """Train rows of a repeat: ``SUBSAMPLE`` of all, and no fewer than there are classes."""
+    size = round(SUBSAMPLE * len(train.labels))
+    return size if regression else max(size, len(np.union1d(train.labels, validation.labels)))
 
 
 def _facts(data: Data, fitted: probing.Probe, left_out: list[str]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def measure(spec: RunSpec, data: Data, source: Checkpoint, place: Place, control
         "kind": data.task.kind,
         "labels": list(data.labels),
         "rows": {"train": len(rows)},
+        "whole": len(rows) == len(data.splits["train"]),
         "truncated": {"train": truncated},
         "layers": features.layers,
         "width": int(hidden.shape[2]),

@@ -30,10 +30,13 @@ SETTINGS = ("num_beams", "length_penalty", "min_new_tokens", "max_new_tokens", "
 
 
 def settings_of(spec: RunSpec) -> dict[str, Any]:
-    """The settings of ``generate`` that mean something: without beams there is no penalty and nothing to stop early."""
-    beams = ("length_penalty", "early_stopping")
+    """The settings of ``generate`` that mean something: without beams there is no penalty and nothing to stop early.
+
+    0 is left out where it means "no limit"; a penalty of 0 is one.
+    """
+    beams, always = ("length_penalty", "early_stopping"), ("num_beams", "length_penalty")
     names = [name for name in SETTINGS if spec.num_beams > 1 or name not in beams]
-    return {name: getattr(spec, name) for name in names if getattr(spec, name) or name == "num_beams"}
+    return {name: getattr(spec, name) for name in names if getattr(spec, name) or name in always}
 
 
 def write_summaries(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import ledoit_wolf
 
+from ftbench.analysis import transferability
 from ftbench.analysis.grouping import classes_of
 from ftbench.analysis.layer import Layer
 from ftbench.analysis.moments import moments_of
@@ -137,3 +140,20 @@ def test_correlations_are_1_where_a_measure_ranks_layers_as_the_probe_does() -> 
     probe = np.array([0.5, 0.6, 0.8, 0.7])
     found = correlations({"nu": 1 / probe, "vci": 1 - probe, "logme": probe, "h_score": -probe}, probe)
     assert found == pytest.approx({"nu": 1, "vci": 1, "logme": 1, "h_score": -1})
+
+
+def test_no_layer_keeps_those_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Layer]] = []
+    alive: list[int] = []
+
+    def layer(*given: Any, **named: Any) -> Layer:
+        gc.collect()
+        alive.append(sum(one() is not None for one in made))
+        one = Layer(*given, **named)
+        made.append(weakref.ref(one))
+        return one
+
+    monkeypatch.setattr(transferability, "Layer", layer)
+    x, labels = clouds(60)
+    companions(Features(np.stack([x] * 6), labels))
+    assert max(alive) <= 2, "the one below, and the last one before it is let go of"

@@ -114,6 +114,14 @@ def test_another_column_and_a_shorter_length(run_of: Callable[[str], tuple[Path,
     refused(predict(run, table, "--max-length", 3), "--max-length")
 
 
+def test_another_encoding(run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench) -> None:
+    run, table = run_of("classes")
+    Path("new.csv").write_bytes(table.read_text().replace("text,", "t\xe9xt,", 1).encode("cp1252"))
+    refused(predict(run, "new.csv", "--text", "t\xe9xt"), "--encoding cp1252")
+    said = predict(run, "new.csv", "--text", "t\xe9xt", "--encoding", "cp1252")
+    assert said.code == 0 and said.out.startswith("t\xe9xt,label,prediction")
+
+
 def test_a_text_a_line(run_of: Callable[[str], tuple[Path, Path]], predict: Ftbench) -> None:
     run, table = run_of("classes")
     texts = pandas.read_csv(table)["text"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ftbench.cli import probing
 from tests.cli.conftest import Ftbench, refused
 from tests.conftest import save_tiny
 
@@ -107,8 +108,7 @@ def test_a_run_without_weights_says_the_flag(
     ],
 )
 def test_wrong_flags(probe: Any, flags: tuple[str, ...], named: tuple[str, ...]) -> None:
-    said = probe(*flags)
-    refused(said, *named, code=1 if "no-such-folder/" in flags else 2)
+    refused(probe(*flags), *named)
 
 
 def test_probes_whose_predictions_are_gone_are_still_shown(probe: Any, folders: tuple[Path, Path]) -> None:
@@ -143,3 +143,17 @@ def test_an_encoder_of_another_width_is_refused(probe: Any, folders: tuple[Path,
     wide = save_tiny(tmp_path / "wide", "bert", hidden_size=64)
     said = probe("--encoder", wide, "--targets", folders[1])
     refused(said, f"--encoder {wide} has width 64", "tiny-bert 32", "of the same width")
+
+
+def test_a_cycle_measures_the_reference_texts_and_can_leave_them_out(
+    probe: Any, folders: tuple[Path, Path], tiny_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (a, b), texts = folders, tiny_folder(36, 24)
+    cycle = ("--protocol", "cycle", "--tasks", f"{a},{b}", "--cycles", 1, "--seeds", 0, "--json")
+    monkeypatch.setattr(probing, "REFERENCE_TEXT", str(texts))
+    rows = probe(*cycle, "--reference-text").json()["probe"]["rows"]
+    measured = [row["encoder"] for row in rows if row["task"] == texts.name]
+    assert measured == ["random", "pretrained", a.name, f"{a.name}>{b.name}"]
+    monkeypatch.setattr(probing, "REFERENCE_TEXT", str(a))
+    rows = probe(*cycle).json()["probe"]["rows"]
+    assert f"{a.name}>{b.name}" not in [row["encoder"] for row in rows]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ftbench.errors import FtbenchError, UsageError
 from ftbench.models import locate as module
-from ftbench.models.locate import DEFAULT_MODEL, MODELS, fingerprint, locate, packaged_folder
+from ftbench.models.locate import DEFAULT_MODEL, MODELS, fingerprint, is_unchanged, locate, packaged_folder
 
 
 @pytest.fixture
@@ -87,6 +89,38 @@ def test_a_second_shard_changes_the_fingerprint(copy: Path) -> None:
     assert fingerprint(copy) != before
 
 
+def test_how_a_model_writes_is_part_of_an_encoder_decoders_fingerprint(
+    copy: Path, tiny_family: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """generation_config.json holds a start token and forced tokens, which change summaries; of an encoder, nothing."""
+    before = fingerprint(copy)
+    (copy / "generation_config.json").write_text("{}")
+    assert fingerprint(copy) == before
+    writer = shutil.copytree(tiny_family("bart"), tmp_path / "writer")
+    file = writer / "generation_config.json"
+    prints = []
+    for forced in (None, 5):
+        file.write_text(json.dumps({"forced_bos_token_id": forced}))
+        found = locate(str(writer))
+        prints.append(found.fingerprint)
+        assert is_unchanged(found)
+    file.unlink()
+    assert not is_unchanged(found)
+    assert len({*prints, fingerprint(writer)}) == 3
+
+
+def test_all_that_the_fingerprint_is_of_is_fetched(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(repo: str, *, allow_patterns: list[str], **options: object) -> str:
+        asked.extend(allow_patterns)
+        return str(tiny_model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    locate("org/tiny")
+    assert {"config.json", "generation_config.json", "tokenizer.json", "model*.safetensors"} <= set(asked)
+
+
 def test_the_packaged_model_is_the_published_one() -> None:
     if packaged_folder(MODELS[DEFAULT_MODEL]) is None:
         pytest.skip("the embedded extra is not installed")
@@ -108,6 +142,36 @@ def test_a_hub_id_without_network() -> None:
         locate("minilmm")
     with pytest.raises(FtbenchError, match=r"'some-org/some-model' is neither.*check the name and the network"):
         locate("some-org/some-model")
+
+
+def test_a_mistyped_name_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2; what the network lacks is 1."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "std-seed0").mkdir(parents=True)
+    for name, near in {
+        "minilmm": "minilm", "runs/std-sed0": "runs/std-seed0", "bert2bert:minilmm": "minilm",
+    }.items():  # fmt: skip
+        with pytest.raises(UsageError, match=f"Did you mean '{near}'"):
+            locate(name)
+    with pytest.raises(UsageError, match="neither a local folder"):
+        locate("runs/task/std-seed0")
+    with pytest.raises(FtbenchError, match="check the name and the network") as error:
+        locate("some-org/some-model")
+    assert error.value.exit_code == 1
+
+
+@pytest.mark.parametrize("kind", ["RepositoryNotFoundError", "RevisionNotFoundError"])
+def test_what_the_hub_does_not_have_is_wrong_usage(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.errors
+
+    error = getattr(huggingface_hub.errors, kind)
+
+    def refuse(*arguments: object, **options: object) -> str:
+        raise error.__new__(error)  # it wants a response
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(UsageError, match=f"'some-org/some-model' is neither .*{kind}"):
+        locate("some-org/some-model", "v2")
 
 
 def test_a_packaged_model_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

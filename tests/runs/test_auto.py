@@ -104,6 +104,15 @@ def test_more_rows_than_are_needed_are_not_measured(request_of: Callable[..., Re
     assert auto.stages(request_of("auto", fixed={"train_size": 20}))[0](())[0].limit is None
 
 
+def test_one_measure_where_only_its_own_limit_draws(request_of: Callable[..., Request], monkeypatch: Any) -> None:
+    monkeypatch.setattr(auto, "MOST", 30)
+    measures, tuned = two_stages(request_of("auto", data_seeds=[0, 1, 2]), lambda spec: 2 + spec.data_seed)
+    assert [(spec.limit, spec.data_seed) for spec in measures] == [(30, 0)]
+    assert [(spec.layers, spec.data_seed, spec.seed) for spec in tuned] == [("1:2:2", 0, 0), ("1:2:2", 0, 1)]
+    drawn, _ = two_stages(request_of("auto", data_seeds=[0, 1], fixed={"label_noise": 0.1}), lambda _: 2)
+    assert [(spec.limit, spec.data_seed) for spec in drawn] == [(30, 0), (30, 1)]
+
+
 def test_equal_compute_comes_after(request_of: Callable[..., Request]) -> None:
     first, second, third = auto.stages(request_of("auto:2", methods=["std++:compute=1.5", "r3f"]))
     measures = [measured(spec, 4) for spec in first(())]

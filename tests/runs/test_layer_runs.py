@@ -80,3 +80,29 @@ def test_a_full_set_without_a_limit_is_the_same_for_all_draws(ask: Callable[...,
     specs = ask(axes={"train_size": [10]}, data_seeds=[0, 1], fixed={**FIXED, "limit": None})
     assert [(s.train_size, s.data_seed) for s in specs] == [(10, 0), (None, 0), (10, 1)]
     assert len(compare_subsets([record(spec, [1, 2, 3, 4], 1) for spec in specs])) == 2
+
+
+@pytest.mark.parametrize("limit", [48, 4000])
+def test_a_limit_that_leaves_no_row_out_draws_nothing(
+    limit: int, ask: Callable[..., list[RunSpec]], tiny_data: Callable[..., Data]
+) -> None:
+    fixed = {**FIXED, "limit": limit}
+    (spec,) = ask(tiny_data(48), data_seeds=[0, 1, 2], fixed=fixed)
+    assert spec.limit == limit and spec.data_seed == 0, "its id is what it was"
+    specs = ask(tiny_data(48), axes={"train_size": [10]}, data_seeds=[0, 1, 2], fixed=fixed)
+    assert [(s.train_size, s.data_seed) for s in specs] == [(10, 0), (None, 0), (10, 1), (10, 2)]
+    found = [record(s, [1, 2, 3, 4], 1) for s in specs]
+    for one in found:
+        one.result.facts.update(rows={"train": one.result.spec.train_size or 48}, whole=not one.result.spec.train_size)
+    assert [(row["train_size"], row["data_seed"]) for row in compare_subsets(found)] == [(10, 0), (10, 1), (10, 2)]
+    assert len(ask(tiny_data(49), data_seeds=[0, 1, 2], fixed={**FIXED, "limit": 48})) == 3
+
+
+def test_older_measures_are_compared_as_before(ask: Callable[..., list[RunSpec]]) -> None:
+    """A full set of each draw, though nothing was drawn; and none that tells whether it is whole."""
+    small, full = ask(axes={"train_size": [10]}, fixed={**FIXED, "limit": 4000})
+    records = [record(replace(s, data_seed=draw), [1, 2, 3, 4], 1) for s in (small, full) for draw in (0, 2)]
+    assert [row["data_seed"] for row in compare_subsets(records)] == [0, 2]
+    cut = [record(replace(s, limit=9, train_size=None), [1, 2, 3, 4], 1) for s in (full,)]
+    other = record(replace(small, limit=9, train_size=5, data_seed=2), [1, 2, 3, 4], 1)
+    assert compare_subsets([*cut, other]) == [], "nine rows of another draw"

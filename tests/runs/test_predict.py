@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from ftbench.runs.store import Store
 from ftbench.tasks import TASKS
 from ftbench.training.predict import Predicted
 from ftbench.types import Cost, Result, RunSpec
+from ftbench.types.run import TRIAL_SEED
 
 COMMAND = ["ftbench", "finetune", "--task", "my reviews.csv", "--seeds", "0-2"]
 Keep = Callable[..., Path]
@@ -43,7 +45,7 @@ def keep(tmp_path: Path, tiny_model: Path) -> Keep:
     ) -> Path:
         asked = {"steps": 10, "max_length": 48, "precision": "bf16", **fields}
         source = {"text": list(text), "label": "stars"} if text else {"package": "news"}
-        spec = RunSpec(kind="finetune", task=task, data="d", weights="w", source=source, **asked)
+        spec = RunSpec(**{"kind": "finetune", **asked}, task=task, data="d", weights="w", source=source)
         store = Store(tmp_path / "runs")
         store.folder(spec).mkdir(parents=True)
         record = store.save(
@@ -111,6 +113,32 @@ def test_a_run_without_weights_says_the_command_that_keeps_them(keep: Keep) -> N
         work.find_trained(str(folder))
 
 
+@pytest.mark.parametrize("given", [["--save-model", "best"], ["--save-model=best"]])
+def test_the_command_says_save_model_once(keep: Keep, given: list[str]) -> None:
+    folder = keep(weights=False)
+    (folder / "environment.json").write_text(json.dumps({"command": ["ftbench", "finetune", *given, "--seeds", "0"]}))
+    with pytest.raises(UsageError, match=r": ftbench finetune --seeds 0 --save-model all$"):
+        work.find_trained(str(folder))
+
+
+def test_no_flag_is_added_to_a_command_that_lacks_it(keep: Keep) -> None:
+    folder = keep(weights=False)
+    (folder / "environment.json").write_text(json.dumps({"command": ["ftbench", "probe", "--task", "rte"]}))
+    with pytest.raises(UsageError, match=r": ftbench probe --task rte$"):
+        work.find_trained(str(folder))
+
+
+@pytest.mark.parametrize(("fields", "kind"), [
+    ({"kind": "reference", "steps": 0}, "a reference"), ({"kind": "probe", "repeats": 1}, "a probe"),
+    ({"seed": TRIAL_SEED}, "a trial of a search"),
+])  # fmt: skip
+def test_a_run_that_has_no_weights_to_keep(keep: Keep, fields: dict[str, Any], kind: str) -> None:
+    folder = keep(weights=False, **fields)
+    with pytest.raises(UsageError, match=rf"run '.*' is {kind}, which keeps no weights") as error:
+        work.find_trained(str(folder))
+    assert "--save-model" not in str(error.value)
+
+
 @pytest.mark.parametrize("damage", ["lost", "{", "[]", "{}"])
 def test_the_command_of_a_run_whose_record_of_it_is_damaged(keep: Keep, damage: str) -> None:
     folder = keep(weights=False)
@@ -172,6 +200,27 @@ def test_the_columns_trained_on_are_read(tmp_path: Path) -> None:
 def test_named_columns_win(tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("review,a,b\nx,one,two\n")
     assert work.read_new(tmp_path / "new.csv", trained(columns=("review",)), ("a", "b"))[1] == (("one",), ("two",))
+
+
+def test_the_flag_for_another_column_is_said_where_none_is_given(tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("review,stars\ngood,5\n")
+    said = r"no text column 'headline'\..* Columns: review, stars \(another: --text COLUMN\)"
+    with pytest.raises(UsageError, match=said):
+        work.read_new(tmp_path / "new.csv", trained(columns=("headline",)))
+    with pytest.raises(UsageError, match=r"Did you mean 'review'.*stars$"):
+        work.read_new(tmp_path / "new.csv", trained(columns=("headline",)), ("revew",))
+
+
+@pytest.mark.parametrize("name", ["new.csv", "new.txt"])
+def test_another_encoding(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(f"{'review' * name.endswith('csv')}\ncaf\xe9\n".lstrip().encode("cp1252"))
+    model = trained(columns=("review",))
+    with pytest.raises(UsageError, match="or say its encoding, such as --encoding cp1252"):
+        work.read_new(path, model)
+    assert work.read_new(path, model, encoding="cp1252")[1] == (("caf\xe9",),)
+    with pytest.raises(UsageError, match=r"--encoding 'cp125x': .*Expected a name such as cp1252"):
+        work.read_new(path, model, encoding="cp125x")
 
 
 @pytest.mark.parametrize(

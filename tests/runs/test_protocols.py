@@ -114,6 +114,28 @@ def test_a_cycle_probes_each_task_before_it_is_tuned_again(given: Given) -> None
     ]
 
 
+def test_a_cycle_probes_the_reference_texts_after_each_tuning(given: Given) -> None:
+    a, b, c = given.data.values()
+    references, *moves = given.specs(given.plan(protocols.cycle([a, b], 2, c)))
+    assert {(spec.task, spec.encoder) for spec in references if spec.task == "gamma"} == {
+        ("gamma", ""), ("gamma", "random"),
+    }  # fmt: skip
+    found = [spec for stage in moves for spec in stage]
+    tuned = ["alpha", "alpha>beta", "alpha>beta>alpha", "alpha>beta>alpha>beta"]
+    assert [spec.encoder for spec in found if spec.task == "gamma"] == tuned
+    without = {spec.id for stage in given.specs(given.plan(protocols.cycle([a, b], 2))) for spec in stage}
+    assert without == {spec.id for spec in (*references, *found) if spec.task != "gamma"}
+
+
+def test_reference_texts_that_are_tuned_on_are_probed_once(given: Given) -> None:
+    a, b, _ = given.data.values()
+    _, *moves = given.specs(given.plan(protocols.cycle([a, b], 2, b)))
+    found = [spec for stage in moves for spec in stage]
+    assert len({spec.id for spec in found}) == len(found)
+    tuned = {protocols.tuned_on(spec) for spec in found if spec.kind == "finetune"}
+    assert {spec.encoder for spec in found if spec.kind == "probe" and spec.task == "beta"} == tuned
+
+
 def test_the_best_weights_go_on_where_that_is_asked(given: Given, heard: Any) -> None:
     a, b, _ = given.data.values()
     protocol = given.plan(protocols.chain([a, b], [a]), "ema", fixed={"checkpoint": "best"})
@@ -155,6 +177,8 @@ def test_the_child_of_a_failed_run_is_left_out(given: Given) -> None:
     [
         (["r3f"], {"steps": [3], "lr": [1e-3, 1e-4]}, "--lr: a protocol has one recipe"),
         (["r3f", "std++:compute=r3f"], {"steps": [3]}, "std\\+\\+ has no place"),
+        (["adapter:width=8"], {"steps": [3]}, "adapter: an encoder that has adapters cannot get them once more"),
+        (["adapter+r3f"], {"steps": [3]}, "adapter: .* --protocol generalization"),
     ],
 )
 def test_what_a_protocol_cannot_have(given: Given, methods: list[str], axes: dict[str, Any], message: str) -> None:
@@ -262,3 +286,9 @@ def test_a_random_encoder_has_other_weights_for_another_seed(tiny_model: Path) -
     pretrained, one, same, other = drawn(None), drawn(0), drawn(0), drawn(1)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not any(torch.equal(one[name], other[name]) or torch.equal(one[name], pretrained[name]) for name in one)
+
+
+def test_one_tuning_may_have_adapters(given: Given) -> None:
+    a, b, _ = given.data.values()
+    _, tuned, probed = given.specs(given.plan(protocols.generalization(a, [b]), "adapter:width=8"))
+    assert [spec.method for spec in tuned] == [spec.method for spec in probed] == ["std", "adapter:width=8"]

@@ -63,6 +63,31 @@ def test_columns_are_systems(place: Callable[..., str]) -> None:
     assert [row["system"] for row in again.rows] == ["all:bart", "more:bart"]
 
 
+def test_one_column_is_not_both_sides(place: Callable[..., str], tmp_path: Path) -> None:
+    """It would score 100 and say nothing."""
+    table = place("all.jsonl", {"document": REFERENCES, "summary": REFERENCES, "theirs": SYSTEM})
+    lines = place("lines.txt", REFERENCES)
+    (tmp_path / "below").mkdir()
+    same = f"{tmp_path}/below/../all.jsonl"
+    for asked in (
+        Asked((table,), table), Asked((table,), same), Asked((table,), table, columns=("theirs", "summary")),
+        Asked((table,), table, columns=("theirs",), reference_column="theirs"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=r"column '(summary|theirs)' of '.*all\.jsonl' .* both .*--column"):
+            score_files(asked)
+    with pytest.raises(UsageError, match=r"'.*lines\.txt' .* both"):
+        score_files(Asked((lines,), lines))
+    assert row_of(score_files(Asked((table,), table, columns=("theirs",))), "theirs")["rouge1"] < 1.0
+
+
+def test_several_columns_that_may_be_the_predictions(place: Callable[..., str]) -> None:
+    references = place("refs.txt", REFERENCES)
+    table = place("all.jsonl", {"summary": REFERENCES, "generated": SYSTEM})
+    with pytest.raises(UsageError, match=r"'.*all\.jsonl' has several columns .*: summary, generated\..*--column"):
+        score_files(Asked((table,), references))
+    assert row_of(score_files(Asked((table,), references, columns=("generated",))), "generated")["rouge1"] < 1.0
+
+
 def test_several_references_and_documents(place: Callable[..., str]) -> None:
     references = place("refs.jsonl", {"references": [["a b", "c d"], ["e"], ["f g"]]})
     documents = place("docs.jsonl", {"article": ["c d and more", "e f", "a b"]})

@@ -14,7 +14,7 @@ from ftbench.errors import UsageError
 from ftbench.reporting.claims import claims
 from ftbench.runs.overview import look_ahead
 from ftbench.runs.store import Store
-from ftbench.runs.study_file import STUDIES, cells, read_study
+from ftbench.runs.study_file import STUDIES, cells, idle_rules, read_study
 
 STUDY = """
 title = "A try"
@@ -71,6 +71,42 @@ def test_axes_overrides_and_excludes(written: Any) -> None:
     assert found["news-topic"]["method"] == ["r3f", "r3f:eps=0"] and "lr" not in found["news-topic"]
     assert found["news-article"]["method"] == ["r3f"] and found["news-article"]["lr"] == 5e-5
     assert all(cell["warmup"] == [0.0, 0.1] for cell in found.values())
+
+
+def test_an_override_of_an_axis_holds_and_gives_each_cell_once(written: Any) -> None:
+    text = (
+        '[axes]\ntask = ["rte", "mrpc"]\nlr = [1e-5, 2e-5]\nmethod = ["std", "r3f"]\n'
+        '[[override]]\nwhen = { task = "rte" }\nset = { lr = 5e-5 }\n'
+    )
+    study, _ = read_study(written(text), None, settings())
+    found = [(cell["task"], cell["lr"], cell["method"]) for cell in cells(study.stages[0])]
+    methods = ["std", "r3f"]
+    assert found == [("rte", 5e-5, methods), ("mrpc", 1e-5, methods), ("mrpc", 2e-5, methods)]
+    for said, expected in (('"r4f"', ["r4f"]), ('["r4f", "std"]', ["r4f", "std"])):
+        study, _ = read_study(written(text.replace("lr = 5e-5", f"method = {said}")), None, settings())
+        found = [(cell["task"], cell["method"]) for cell in cells(study.stages[0])]
+        assert found == [("rte", expected), ("mrpc", methods)]
+
+
+def test_a_rule_that_matches_nothing_is_said(written: Any, tmp_path: Path, capsys: Any) -> None:
+    idle = STUDY + '\n[[stage.tune.exclude]]\ntask = "nope"\nmethod = ["r3f", "r4f"]\n'
+    idle += "\n[[stage.tune.override]]\nwhen = { lr = 3e-5 }\nset = { steps = 8 }\n"
+    study, _ = read_study(written(idle), None, settings())
+    assert idle_rules(study) == [
+        "override lr=3e-05 matches nothing",
+        "exclude task=nope method=r3f,r4f matches nothing",
+    ]
+    _opened(written(idle), None, tmp_path / "runs")
+    assert "note: exclude task=nope method=r3f,r4f matches nothing\n" in capsys.readouterr().err
+    assert idle_rules(read_study(written(STUDY), None, settings())[0]) == []
+
+
+def test_a_rule_of_all_stages_may_match_in_one(written: Any) -> None:
+    text = (
+        '[[exclude]]\ntask = "rte"\nmethod = "r3f"\n[stage.one.axes]\ntask = ["rte", "mrpc"]\nmethod = ["std", "r3f"]\n'
+        '[stage.two.axes]\ntask = ["cola"]\n'
+    )
+    assert idle_rules(read_study(written(text), None, settings())[0]) == []
 
 
 def test_a_study_becomes_the_runs_of_its_commands(written: Any, tmp_path: Path) -> None:
@@ -165,6 +201,8 @@ def test_each_claim_has_its_study_that_says_what_is_verified() -> None:
         study, _ = read_study(f"claim-{claim.number}", None, settings())
         assert study.claim == claim.number and study.verified and study.ours and study.title
         assert "quick" in study.profiles
+        for profile in (None, *study.profiles):
+            assert idle_rules(read_study(f"claim-{claim.number}", profile, settings())[0]) == []
 
 
 @pytest.mark.slow

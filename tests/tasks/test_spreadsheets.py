@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,18 @@ def test_a_label_with_one_example_is_said(tmp_path: Path) -> None:
     data = read(path)
     assert any("'rare': a single train row" in note for note in data.notes)
     assert "rare" in data.labels
+
+
+def test_a_very_long_text_does_not_hide_the_delimiter(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    path = tmp_path / "long.csv"
+    path.write_text("text;label\n" + f'"{"long, " * 30_000}";ja\n' + "kurz;nein\n")
+    table = read_table(path)
+    assert list(table.columns) == ["text", "label"] and list(table["label"]) == ["ja", "nein"]
+    assert csv.field_size_limit() == before
+
+
+def test_utf_16_without_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\na,b\n")
+    with pytest.raises(UsageError, match=r"is not UTF-16 \(.*BOM\): save it as UTF-8, or say its encoding"):
+        read_table(tmp_path / "a.csv", encoding="utf-16")

@@ -80,6 +80,12 @@ def test_usual_columns_are_found_and_a_fifth_is_set_aside(tmp_path: Path) -> Non
     assert data.notes == ("task 'news' came without a validation split: 4 of 20 rows were set aside (by a fixed seed)",)
 
 
+def test_documents_on_both_sides_are_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "news.jsonl", rows_of(20, document=lambda i: f"text {i // 2}", summary="head {}".format))
+    data = load(resolve(str(path), (), "", "summarization"))
+    assert data.notes[1].startswith("task 'news': validation: ") and "with a text that is in train too" in data.notes[1]
+
+
 def test_a_list_of_summaries_is_several_references(tmp_path: Path) -> None:
     columns = rows_of(12, body=lambda i: [f"one {i}.", "two."], tl=lambda i: ["first", "", f"other {i}"][: 1 + i % 3])
     train = own(write(tmp_path / "own.parquet", columns), ("body",), "tl").splits["train"]

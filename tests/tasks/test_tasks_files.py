@@ -13,6 +13,7 @@ import pytest
 
 from ftbench.errors import UsageError
 from ftbench.tasks import sources
+from ftbench.tasks.examine import examine
 from ftbench.types.task import Data, Files, Task
 
 ROWS = [{"text": f"text {i}", "label": ("pos", "neg", "mid")[i % 3]} for i in range(30)]
@@ -313,6 +314,16 @@ class TestCarving:
         (note,) = data.notes
         assert "40 of 200 rows" in note and str(tmp_path) not in note
         assert sources.load(task(tmp_path / "a.csv")).fingerprint == data.fingerprint
+
+    def test_copies_on_both_sides_are_said(self, tmp_path: Path) -> None:
+        """With the count of ``ftbench validate``."""
+        texts = [f"text {i} is one of a few that are longer than what is looked at first" for i in range(60)]
+        copies = [f" {text.upper().replace(' ', '  ')}" for text in texts]
+        rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate([*texts, *copies])]
+        data = sources.load(task(write(tmp_path / "a.csv", rows)))
+        (warning,) = [each for each in examine(data).warnings if "in train too" in each]
+        assert int(warning.split()[1]) > 10
+        assert data.notes[1:] == (f"task '{data.task.name}': {warning}",)
 
     def test_every_class_is_on_both_sides_where_it_can_be(self, tmp_path: Path) -> None:
         labels = ["a"] * 20 + ["b", "b", "c"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from ftbench.models import backbone
+from ftbench.models import adapters, backbone
 from ftbench.models.locate import Checkpoint, locate
 from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.forgetting import perplexity
@@ -84,3 +84,15 @@ def test_a_checkpoint_without_a_head_has_none(
     source = locate(str(tiny_family(family)))
     network, tokens = load(source, tiny_data())
     assert perplexity(source, network, tokens) is None
+
+
+def test_adapters_are_not_left_out_of_the_body(with_head: Any, tiny_data: Callable[..., Data], tmp_path: Path) -> None:
+    """The pretrained head's own body has no place for them: it would have the perplexity of another encoder."""
+    source = with_head("bert")
+    network, tokens = load(source, tiny_data())
+    assert perplexity(source, network, tokens) is not None
+    adapters.insert(network.model, adapters.places_in(network.model, network.blocks), 8, deviation=1.0)
+    assert perplexity(source, network, tokens) is None
+    network.save(tmp_path / "tuned")
+    again, tokens = load(locate(str(tmp_path / "tuned")), tiny_data())
+    assert perplexity(source, again, tokens) is None

@@ -151,6 +151,8 @@ def test_settings_reach_generate(data: Any, model: Path, make_spec: Any) -> None
         "num_beams": 3, "length_penalty": 2.0, "min_new_tokens": 2, "max_new_tokens": 5, "no_repeat_ngram_size": 2,
         "early_stopping": True,
     }  # fmt: skip
+    assert writing.settings_of(replace(spec, length_penalty=0.0))["length_penalty"] == 0.0, "0 is no 'unsaid'"
+    assert "length_penalty" not in writing.settings_of(replace(spec, num_beams=1, length_penalty=0.0))
     assert writing.settings_of(replace(spec, num_beams=1)).keys() == {
         "num_beams", "min_new_tokens", "max_new_tokens", "no_repeat_ngram_size",
     }  # fmt: skip

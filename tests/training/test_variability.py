@@ -71,6 +71,7 @@ def test_it_stores_nu_of_the_block_outputs(
     facts = outcome.result.facts
     assert facts["classes"] == dict(zip(data.labels, [16, 16, 16], strict=True)) and facts["dropped"] == []
     assert facts["layers"] == 2 and facts["width"] == 32 and facts["rows"] == {"train": 48}
+    assert facts["whole"] and not measure(data, family, pooling=pooling, limit=40).result.facts["whole"]
     assert facts["layer"] in (None, facts["best"]) and facts["reason"]
     assert sum(column(outcome, "chosen_share")) == pytest.approx(1)
     assert outcome.cost.process_seconds > 0 and outcome.cost.evaluate_seconds > 0
