@@ -62,6 +62,9 @@ def score(
             rich_help_panel=TEXTS,
         ),
     ] = "",
+    encoding: Annotated[
+        str, typer.Option(help="Of CSV, TSV and plain lines, such as cp1252 [UTF-8 or UTF-16].", rich_help_panel=TEXTS)
+    ] = "",
     stem: Annotated[
         bool, typer.Option("--stem/--no-stem", help="Porter's stemmer, as nearly all papers.", rich_help_panel=SCORING)
     ] = True,
@@ -115,6 +118,7 @@ def score(
         reference_column=reference_column,
         document_column=document_column,
         line_break=line_break,
+        encoding=encoding,
         stem=stem,
         tokenizer=tokenizer,
         sentences=sentences,

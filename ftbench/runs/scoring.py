@@ -26,7 +26,7 @@ TABLES = tuple(READERS)
 @dataclass(frozen=True)
 class Asked:
     """Which files and columns; an empty column is looked for. line_break: what a line break is written as in them.
-    The others are those of ``metrics.rouge.Options``.
+    encoding: of CSV, TSV and plain lines, as in ``types.Files``. The others are those of ``metrics.rouge.Options``.
     """
 
     predictions: tuple[str, ...]
@@ -36,6 +36,7 @@ class Asked:
     reference_column: str = ""
     document_column: str = ""
     line_break: str = ""
+    encoding: str = ""
     stem: bool = True
     tokenizer: str = "auto"
     sentences: str = "split"
@@ -70,11 +71,13 @@ def score_files(asked: Asked, *, processes: int = 1, progress: Callable[[int], N
     predictions, numbers of rows that differ (with both), a file that is a system twice, and what ``score_summaries``
     and ``read_table`` raise.
     """
-    theirs = read_texts(asked.references, asked.reference_column, REFERENCE, "--reference-column", asked.line_break)
+    theirs = read_texts(
+        asked.references, asked.reference_column, REFERENCE, "--reference-column", asked.line_break, asked.encoding
+    )
     references = theirs.rows
     documents = None
     if asked.documents:
-        found = read_texts(asked.documents, asked.document_column, DOCUMENT, "--document-column")
+        found = read_texts(asked.documents, asked.document_column, DOCUMENT, "--document-column", "", asked.encoding)
         documents = [" ".join(texts) for texts in found.rows]
         _require_as_many(asked.documents, "documents", documents, asked.references, references)
     systems = _systems(asked, theirs)
@@ -98,14 +101,16 @@ def score_files(asked: Asked, *, processes: int = 1, progress: Callable[[int], N
     return Scored(tuple(rows), options, tuple(notes))
 
 
-def read_texts(file: str, column: str, usual: Sequence[str], flag: str, line_break: str = "") -> Texts:
+def read_texts(
+    file: str, column: str, usual: Sequence[str], flag: str, line_break: str = "", encoding: str = ""
+) -> Texts:
     """The texts of each row: of a table's column, which may hold lists, or the lines of a file of any other kind.
 
     Raises UsageError: no such file or column, several that may be meant, no rows, what ``read_table`` raises.
     """
     path, chosen = Path(file).expanduser(), ""
     if path.suffix.lower() in TABLES:
-        table = read_table(path).rename(columns=str)
+        table = read_table(path, encoding=encoding).rename(columns=str)
         chosen = column or _usual_column(file, list(table.columns), usual, flag)
         if chosen not in table.columns:
             near = nearest(column, table.columns)
@@ -114,7 +119,7 @@ def read_texts(file: str, column: str, usual: Sequence[str], flag: str, line_bre
     else:
         if column:
             raise UsageError(f"{flag} {column}: '{file}' is no table ({', '.join(TABLES)}) and has a text a line")
-        found = [(line,) if line.strip() else () for line in read_lines(path)]
+        found = [(line,) if line.strip() else () for line in read_lines(path, encoding)]
     if not found:
         raise UsageError(f"'{file}' has no rows")
     if line_break:
@@ -152,7 +157,7 @@ def _systems(asked: Asked, references: Texts) -> dict[str, list[str]]:
     systems: dict[str, list[str]] = {}
     for file in asked.predictions:
         for column in asked.columns or ("",):
-            found = read_texts(file, column, PREDICTION, "--column", asked.line_break)
+            found = read_texts(file, column, PREDICTION, "--column", asked.line_break, asked.encoding)
             _require_other(found, references, file)
             texts = found.rows
             several = next((row for row, each in enumerate(texts, start=1) if len(each) > 1), None)

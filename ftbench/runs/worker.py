@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
@@ -116,7 +117,7 @@ class Worker:
 
 
 class Slot:
-    """Says what the worker does, one JSON object a line: ``started``, ``step``, ``ended``, ``taken`` or ``stop``."""
+    """Says what the worker does in JSON lines: ``started``, ``step``, ``warning``, ``ended``, ``taken`` or ``stop``."""
 
     def __init__(self, out: TextIO) -> None:
         self.out, self.identity = out, ""
@@ -137,9 +138,25 @@ class Slot:
         """Nothing: scores are in the result."""
 
 
+class Warnings(logging.Handler):
+    """Warnings are said to the command, which shows them; they and what is worse go into the log."""
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__(logging.WARNING)
+        self.slot = slot
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Errors are the results of failed runs, which the command reports."""
+        text = self.format(record)
+        print(f"{record.levelname} {text}", file=sys.stderr, flush=True)
+        if record.levelno == logging.WARNING:
+            self.slot.say("warning", text=text)
+
+
 def serve(path: Path, out: TextIO, should_stop: Callable[[], bool]) -> None:
     """Does the runs that stdin names until it ends. Raises Interrupted."""
     slot = Slot(out)
+    logging.getLogger("ftbench").addHandler(Warnings(slot))
     try:
         worker = Worker(path, slot, should_stop)
         import_object(WORK["finetune"], "run")  # now: loading torch is no part of a run's time

@@ -80,14 +80,11 @@ def read_table(path: Path, header: tuple[str, ...] = (), encoding: str = "") -> 
     return table
 
 
-def read_lines(path: Path, encoding: str | None = None) -> list[str]:
-    """The lines of a file of plain text, UTF-8 unless told. Raises UsageError where it cannot be read.
-
-    encoding: None where the user has no way to say one.
-    """
+def read_lines(path: Path, encoding: str = "") -> list[str]:
+    """The lines of a file of plain text, UTF-8 or UTF-16 unless told. Raises UsageError where it cannot be read."""
     _require_file(path)
     try:
-        text = path.read_text(encoding=encoding or "utf-8-sig")
+        text = path.read_text(encoding=encoding or _encoding(path))
     except (UnicodeError, LookupError) as error:
         raise _wrong_encoding(path, encoding, error) from error
     except OSError as error:
@@ -95,14 +92,14 @@ def read_lines(path: Path, encoding: str | None = None) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def _wrong_encoding(path: Path, encoding: str | None, error: Exception) -> UsageError:
+def _wrong_encoding(path: Path, encoding: str, error: Exception) -> UsageError:
     """A file that is not in the encoding, or an encoding that nobody knows."""
     if isinstance(error, UnicodeError):
         name, why = encoding, str(error)  # where UTF-16 lacks its byte-order mark
         if isinstance(error, UnicodeDecodeError):
             name, why = error.encoding, f"{error.reason} at byte {error.start}"
-        way = "" if encoding is None else ", or say its encoding, such as --encoding cp1252"
-        return UsageError(f"'{path}' is not {(name or 'UTF-8').upper()} ({why}): save it as UTF-8{way}")
+        way = "save it as UTF-8, or say its encoding, such as --encoding cp1252"
+        return UsageError(f"'{path}' is not {(name or 'UTF-8').upper()} ({why}): {way}")
     return UsageError(f"--encoding '{encoding}': {error}. Expected a name such as cp1252 or utf-16")
 
 

@@ -23,7 +23,7 @@ from ftbench.runs.work import Options
 from ftbench.types import Cost, Result, RunSpec
 
 PLUGIN = """
-import os, sys, time
+import logging, os, sys, time
 from dataclasses import dataclass
 from typing import ClassVar
 from ftbench.methods.method import Method
@@ -37,6 +37,7 @@ class Trouble(Method):
 
     def penalty(self, batch, out, views):
         print("what a plug-in prints goes nowhere near the messages")
+        logging.getLogger("ftbench.plugin").warning("mind the gap")
         if self.what == "raise":
             raise RuntimeError("loose")
         if self.what == "exit":
@@ -57,9 +58,14 @@ def local(**changed: Any) -> Setup:
 
 @pytest.mark.slow
 def test_trouble_stays_with_its_run(
-    study: Callable[..., Any], tiny_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Callable[..., Any],
+    tiny_folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A run that raises, one that ends its process, one that hangs; and the good ones are as in this process."""
+    """A run that raises, one that ends its process, one that hangs; and the good ones are as in this process. What
+    runs warn of is heard once a study."""
     from ftbench.tasks import resolve
     from ftbench.tasks.sources import load
 
@@ -81,6 +87,7 @@ def test_trouble_stays_with_its_run(
     assert "exit code 3" in by_arm["exit"].error and by_arm["exit"].facts["failure"] == "lost"
     assert "2 s" in by_arm["hang"].error and by_arm["hang"].facts["failure"] == "time limit"
     folder = next(r.folder for r in there.records if r.result.facts.get("failure") == "lost")
+    assert [record.message for record in caplog.records].count("mind the gap") == 2
     assert "The end of its log" in (folder / "error.txt").read_text()
     here = study("std", data=data, references=True, root=tmp_path / "here")
     for record in here.records:

@@ -123,6 +123,19 @@ def test_a_byte_order_mark_and_blank_lines_count_right(place: Callable[..., str]
     assert row["n"] == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "encoding", "said"),
+    [("a.txt", "cp1252", "cp1252"), ("a.csv", "cp1252", "cp1252"), ("a.txt", "utf-16", "")],
+)
+def test_another_encoding(name: str, encoding: str, said: str, tmp_path: Path) -> None:
+    for stem, text in (("mine", "un caf\xe9 noir"), ("refs", "le caf\xe9 noir")):
+        lines = ["summary", text] if name.endswith("csv") else [text]
+        (tmp_path / (stem + name)).write_bytes("".join(f"{line}\n" for line in lines).encode(encoding))
+    mine, theirs = (str(tmp_path / (stem + name)) for stem in ("mine", "refs"))
+    row = row_of(score_files(Asked((mine,), theirs, encoding=said, tokenizer="unicode")), f"mine{name[0]}")
+    assert row["rouge1"] == pytest.approx(2 / 3)
+
+
 def test_refusals(place: Callable[..., str], tmp_path: Path) -> None:
     predictions, references = place("mine.jsonl", {"summary": SYSTEM}), place("refs.txt", REFERENCES)
     short = place("short.txt", REFERENCES[:2])
@@ -138,9 +151,10 @@ def test_refusals(place: Callable[..., str], tmp_path: Path) -> None:
         "is no table": Asked((short,), references, columns=("summary",)),
         r"no file '.*nonesuch.txt'": Asked((str(tmp_path / "nonesuch.txt"),), references),
         "several predictions in row 1": Asked((place("l.jsonl", {"summary": [["a", "b"]] * 3}),), references),
-        "is not UTF-8": Asked((str(latin),), references),
+        "is not UTF-8 .*or say its encoding, such as --encoding cp1252": Asked((str(latin),), references),
         "two files of predictions are called mine": Asked((predictions, place("mine.txt", SYSTEM)), references),
         "1 rows have no reference, the first is row 2": Asked((predictions,), place("gap.txt", ["a", "", "b"])),
+        "--encoding 'cp125x'": Asked((str(latin),), references, encoding="cp125x"),
         "has no rows": Asked((place("none.txt", []),), references),
     }
     for message, asked in cases.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import queue
@@ -26,6 +27,7 @@ from typing import Any
 from ftbench.errors import StoreError, UsageError, explain
 from ftbench.runs.engines import Setup, State
 
+log = logging.getLogger(__name__)
 #: after asking a worker to stop, until it is killed: a step and a checkpoint may take this long
 GRACE_SECONDS = 60.0
 #: until a worker without a run has ended by itself
@@ -74,6 +76,7 @@ class Local:
     _workers: dict[int, Process] = field(default_factory=dict)
     _heard: queue.Queue[tuple[Process, dict[str, Any] | None]] = field(default_factory=queue.Queue)
     _over: dict[str, State] = field(default_factory=dict)
+    _warned: set[str] = field(default_factory=set)
 
     def start(self, plan: Path, ids: Sequence[str], *, again: bool = False) -> None:
         """Puts the runs in line."""
@@ -133,18 +136,18 @@ class Local:
 
     def _spawn(self, slot: int) -> Process:
         folder = self._plan.with_suffix("")
-        log = folder / f"slot-{slot}.log"
+        written = folder / f"slot-{slot}.log"
         command = [sys.executable, "-m", "ftbench.runs.worker", str(self._plan), "--slot", str(slot)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with log.open("a") as stream:
+            with written.open("a") as stream:
                 popen = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True,
                     env=self._environment(slot), start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
-            raise StoreError(f"cannot start a worker that logs to {log}: {explain(error)}") from error
-        worker = self._workers[slot] = Process(popen, slot, log)
+            raise StoreError(f"cannot start a worker that logs to {written}: {explain(error)}") from error
+        worker = self._workers[slot] = Process(popen, slot, written)
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
 
@@ -170,12 +173,20 @@ class Local:
             worker.since = time.monotonic()
         elif message["event"] == "step":
             worker.step, worker.total = message["done"], message["total"]
+        elif message["event"] == "warning":
+            self._warn(message["text"])
         elif message["event"] == "stop":
             kind = UsageError if message["kind"] == "UsageError" else StoreError
             raise kind(message["message"])
         else:
             self._over[message["id"]] = State(name=message["event"], where=f"slot {worker.slot}", log=worker.log)
             worker.identity = ""
+
+    def _warn(self, text: str) -> None:
+        """What several workers say is shown once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning("%s", text)
 
     def _bury(self, worker: Process) -> None:
         """A worker is gone; whatever it was busy with has no result."""
