@@ -43,6 +43,12 @@ def partner(compute: str, arms: Sequence[Stack]) -> Stack:
     return named[0]
 
 
+def ratio(arm: Stack, spec: RunSpec, arms: Sequence[Stack], records: Sequence[Record]) -> float | None:
+    """How many times std's steps the std++ ``arm`` takes at the settings of ``spec``: its factor, or ``cost_ratio``."""
+    method = std_plus_plus(arm)
+    return method.factor or cost_ratio(spec, partner(method.compute, arms), records)
+
+
 def cost_ratio(spec: RunSpec, other: Stack, records: Sequence[Record]) -> float | None:
     """Cost of the arm ``other`` over that of std at the settings of ``spec``, rounded to 0.1 and at least 1.
 
@@ -57,7 +63,7 @@ def cost_ratio(spec: RunSpec, other: Stack, records: Sequence[Record]) -> float 
             if record.result.status == "ok"
             and record.cost.training_seconds > 0
             and record.result.spec.methods == stack
-            and _without_method(record.result.spec) == _without_method(spec)
+            and _setting(record.result.spec) == _setting(spec)
         }
 
     own, theirs = costs(()), costs(other)
@@ -65,5 +71,6 @@ def cost_ratio(spec: RunSpec, other: Stack, records: Sequence[Record]) -> float 
     return max(1.0, round(theirs[shared[0]] / own[shared[0]], 1)) if shared else None
 
 
-def _without_method(spec: RunSpec) -> dict[str, Any]:
-    return {key: value for key, value in spec.arm().items() if key != "methods"}
+def _setting(spec: RunSpec) -> dict[str, Any]:
+    """What costs depend on beside the method: which weights are kept of a run is not among it."""
+    return {key: value for key, value in spec.arm().items() if key not in ("methods", "checkpoint")}

@@ -4,7 +4,8 @@
     chain            tune on A, B, C, ... each from the last one's encoder with a new head; probe after each
     cycle            the chain several times over; probe each task before it is tuned (again)
 
-Each is a list of moves, and a move a stage. Before them come the two references: the pretrained encoder, untouched,
+Each is a list of moves, and a move a stage. ``std++`` is tuned in a stage of its own, after the other arms: its steps
+follow from what they cost in the same move. Before them come the two references: the pretrained encoder, untouched,
 and a random one. A run that starts from another has that run's id among its own fields, so it is done again only where
 something before it changed. A stage starts from the last step's weights, or from those of the best evaluation
 (``checkpoint=best``), as in the R3F paper; what is probed after a stage is what the next one starts from.
@@ -17,13 +18,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from ftbench.errors import UsageError
 from ftbench.methods import make
 from ftbench.models.locate import Checkpoint
 from ftbench.runs import matched
-from ftbench.runs.stages import Request, Stage, identity, plan
+from ftbench.runs.matched import Stack
+from ftbench.runs.stages import Request, Stage, check_arm, identity, plan, warn_of_no_ratio
 from ftbench.types import Data, Record, RunSpec
 
 PRESETS = {"r3f": ("sst2", "qnli", "qqp", "rte")}
@@ -79,12 +82,14 @@ def cycle(tasks: Sequence[Data], cycles: int, texts: Data | None = None) -> list
 
 
 def stages(protocol: Protocol) -> list[Stage]:
-    """Raises UsageError for what a protocol cannot have: several values of a setting, std++, adapters in a chain."""
+    """Raises UsageError for what a protocol cannot have: several values of a setting, adapters in a chain, a std++ that
+    is matched with a method which is not there.
+    """
     several = [name for name, values in protocol.tuning.axes.items() if len(values) > 1]
     if several:
         raise UsageError(f"--{several[0].replace('_', '-')}: a protocol has one recipe, so it takes a single value")
-    if any(matched.std_plus_plus(arm) for arm in protocol.tuning.arms):
-        raise UsageError("std++ has no place in a protocol: its steps follow from another method's measured cost")
+    for arm in protocol.tuning.arms:
+        check_arm(arm, protocol.tuning.arms, protocol.tuning.axes)
     adapted = any(method.name == "adapter" for arm in protocol.tuning.arms for method in arm)
     if adapted and sum(move.kind == "tune" for move in protocol.moves) > 1:
         raise UsageError(
@@ -92,7 +97,15 @@ def stages(protocol: Protocol) -> list[Stage]:
             "another. Use --protocol generalization, or another method, such as lora"
         )
     first = references(protocol.tuning.models, protocol.targets, protocol.probing)
-    return [lambda records: first, *(_stage(protocol, number) for number in range(len(protocol.moves)))]
+    found: list[Stage] = [lambda records: first]
+    for number, move in enumerate(protocol.moves):
+        if move.kind == "probe":
+            found.append(partial(_probed, protocol, number))
+            continue
+        found.append(partial(_tuned, protocol, number))
+        if _stretching(protocol):
+            found.append(partial(_stretched, protocol, number))
+    return found
 
 
 def references(models: Sequence[Checkpoint], targets: Sequence[Data], probing: Mapping[str, Any]) -> list[RunSpec]:
@@ -124,40 +137,80 @@ def _untouched(data: Data, model: Checkpoint, probing: Mapping[str, Any]) -> Run
     return RunSpec(kind="probe", **identity(data, model), **fields)
 
 
-def _stage(protocol: Protocol, number: int) -> Stage:
-    """The runs of one move; those whose parent failed are left out."""
-    move = protocol.moves[number]
+def _probed(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec]:
+    """The probes of a move; none of an encoder that is still the pretrained one, which is a reference."""
     models = {model.fingerprint: model for model in protocol.tuning.models}
-
-    def stage(records: Sequence[Record]) -> list[RunSpec]:
-        good = {record.result.spec.id for record in records if record.result.status == "ok"}
-        tips = _tips(protocol, number)
-        ready = None if tips is None else [tip for tip in tips if tip.id in good]
-        if move.kind == "tune":
-            return _tuned(protocol, move, ready)
-        return [probe_of(t, data, models[t.weights], protocol.probing) for t in ready or () for data in move.data]
-
-    return stage
+    tips, targets = _ready(protocol, number, records) or (), protocol.moves[number].data
+    return [probe_of(tip, data, models[tip.weights], protocol.probing) for tip in tips for data in targets]
 
 
-def _tips(protocol: Protocol, number: int) -> list[RunSpec] | None:
-    """The runs whose encoders stand before a move; None where they are still the pretrained one."""
+def _tuned(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec]:
+    """The runs of a move that tunes, but for those of std++."""
+    return _go_on(_planned(protocol, number, _direct(protocol)), _ready(protocol, number, records))
+
+
+def _stretched(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec]:
+    """The runs of std++ in a move that tunes; says where there is nothing to take its steps from."""
+    tips, found = _ready(protocol, number, records), []
+    for arm in _stretching(protocol):
+        if tips is None or any(tip.methods == arm for tip in tips):
+            specs = _with_steps(protocol, number, tips, arm, records)
+            if not specs:
+                warn_of_no_ratio(arm)
+            found += specs
+    return found
+
+
+def _ready(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec] | None:
+    """The finished runs whose encoders stand before a move; None where they are still the pretrained one."""
+    good = {record.result.spec.id for record in records if record.result.status == "ok"}
     tips: list[RunSpec] | None = None
-    for move in protocol.moves[:number]:
+    for earlier, move in enumerate(protocol.moves[:number]):
         if move.kind == "tune":
-            tips = _tuned(protocol, move, tips)
-    return tips
+            stretched = [s for arm in _stretching(protocol) for s in _with_steps(protocol, earlier, tips, arm, records)]
+            tips = [*_go_on(_planned(protocol, earlier, _direct(protocol)), tips), *stretched]
+    return None if tips is None else [tip for tip in tips if tip.id in good]
 
 
-def _tuned(protocol: Protocol, move: Move, tips: Sequence[RunSpec] | None) -> list[RunSpec]:
-    """The runs of a move that tunes: each arm and seed goes on from its own encoder."""
-    (stage,) = plan(replace(protocol.tuning, data=move.data, references=False))
-    planned = [replace(spec, checkpoint="last") if _has_own_weights(spec) else spec for spec in stage(())]
+def _planned(protocol: Protocol, number: int, arms: Sequence[Stack]) -> list[RunSpec]:
+    """The runs of arms in a move that tunes, as if it were the first."""
+    if not arms:
+        return []
+    request = replace(protocol.tuning, data=protocol.moves[number].data, arms=arms, references=False)
+    (stage,) = plan(request)
+    return [replace(spec, checkpoint="last") if _has_own_weights(spec) else spec for spec in stage(())]
+
+
+def _go_on(planned: Sequence[RunSpec], tips: Sequence[RunSpec] | None) -> list[RunSpec]:
+    """The runs, each from the encoder of its own arm and seed; those that have none are left out."""
     if tips is None:
-        return planned
+        return list(planned)
     before = {_line(tip): tip for tip in tips}
     pairs = [(spec, before[_line(spec)]) for spec in planned if _line(spec) in before]
     return [replace(spec, parents=(tip.id,), encoder=tuned_on(tip)) for spec, tip in pairs]
+
+
+def _with_steps(
+    protocol: Protocol, number: int, tips: Sequence[RunSpec] | None, arm: Stack, records: Sequence[Record]
+) -> list[RunSpec]:
+    """The runs of a std++ in a move that tunes; none where the costs are not known."""
+    planned = [replace(spec, methods=arm) for spec in _planned(protocol, number, [()])]
+    found = []
+    for spec in _go_on(planned, tips):
+        ratio = matched.ratio(arm, spec, protocol.tuning.arms, records)
+        if ratio is not None:
+            found.append(replace(spec, steps=round(spec.steps * ratio)))
+    return found
+
+
+def _stretching(protocol: Protocol) -> list[Stack]:
+    """The arms with std++, whose steps are known last."""
+    return [arm for arm in protocol.tuning.arms if matched.std_plus_plus(arm)]
+
+
+def _direct(protocol: Protocol) -> list[Stack]:
+    """The other arms."""
+    return [arm for arm in protocol.tuning.arms if not matched.std_plus_plus(arm)]
 
 
 def _has_own_weights(spec: RunSpec) -> bool:

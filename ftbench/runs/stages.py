@@ -200,16 +200,19 @@ def _matched_specs(request: Request, arms: Sequence[Stack], records: Sequence[Re
     """The std++ runs: std's steps times the cost ratio."""
     specs = []
     for arm in arms:
-        method = matched.std_plus_plus(arm)
         for spec in _specs(request, [()]):
-            ratio = method.factor
+            ratio = matched.ratio(arm, spec, request.arms, records)
             if ratio is None:
-                ratio = matched.cost_ratio(spec, matched.partner(method.compute, request.arms), records)
-            if ratio is None:
-                log.warning("no %s: %s and std have no finished seed in common", arm[0].label, method.compute)
+                warn_of_no_ratio(arm)
                 continue
             specs.append(replace(spec, methods=arm, steps=round(spec.steps * ratio)))
     return specs
+
+
+def warn_of_no_ratio(arm: Stack) -> None:
+    """Says why there are no runs of this std++."""
+    name = matched.std_plus_plus(arm).compute
+    log.warning("no %s: %s and std have no finished seed in common", arm[0].label, name)
 
 
 def check_arm(

@@ -62,8 +62,9 @@ def test_protocols_are_read_off_the_tasks(encoder: str, task: str, wanted: list[
 
 
 def test_more_kept_in_each_protocol_supports() -> None:
-    found = judge(Study([*references("trec"), *everywhere("std", 0.0), *everywhere("r3f", 0.1)]), "4")
-    assert found.verdict == "supported" and "std kept 50% of the lead" in found.why
+    both = [*everywhere("r3f", 0.1), *everywhere("r4f", 0.1)]
+    found = judge(Study([*references("trec"), *everywhere("std", 0.0), *both]), "4")
+    assert found.verdict == "supported" and "std kept 50% of the lead" in found.why and "missing" not in found.why
     assert {row["task"] for row in found.rows} == {"generalization", "chain", "cycle"}
     assert found.rows[0]["difference"] == pytest.approx((0.1 + 0.001 * np.mean([0, 3, 1, 4, 2, 0])) / 0.4)
     assert "minilm, probed on trec" in found.about
@@ -130,9 +131,11 @@ def test_less_kept_contradicts_and_few_seeds_or_protocols_decide_nothing() -> No
     assert judge(Study([*base, *everywhere("r3f", -0.1)]), "4").verdict == "contradicted"
     few = judge(Study([*base, *everywhere("r3f", 0.1, seeds=3)]), "4")
     assert few.verdict == "undecided" and "3 of 3 comparisons have fewer than 5 pairs" in few.why
-    one = [r for r in (*base, *everywhere("r3f", 0.1)) if ">" not in r.result.spec.encoder]
+    one = [r for r in (*base, *everywhere("r3f", 0.1), *everywhere("r4f", 0.1)) if ">" not in r.result.spec.encoder]
     found = judge(Study(one), "4")
-    assert found.verdict == "undecided" and "nothing was run in the protocols chain, cycle" in found.why
+    assert found.verdict == "undecided" and "missing: r3f in chain, cycle; r4f in chain, cycle" in found.why
+    found = judge(Study([*base, *everywhere("r3f", 0.1)]), "4")
+    assert found.verdict == "undecided" and "missing: r4f in generalization, chain, cycle" in found.why
     assert judge(Study(references("trec")), "4").why.startswith("no probes of r3f or r4f beside std")
 
 
@@ -159,16 +162,55 @@ def test_expressive_power_needs_std_plus_and_reports_where_metrics_disagree() ->
             for s in range(6)
         ]  # fmt: skip
 
-    base, ours = [*references("trec"), *arm("std", 0.5, 0.5, 10.0)], arm("capcort-i", 0.7, 0.65, 20.0)
+    base = [*references("trec"), *arm("std", 0.5, 0.5, 10.0)]
+    one, ours = (
+        arm("capcort-i", 0.7, 0.65, 20.0),
+        [*arm("capcort-i", 0.7, 0.65, 20.0), *arm("capcort-mlp", 0.7, 0.65, 20.0)],
+    )
     alone = judge(Study([*base, *ours]), "7")
-    assert alone.verdict == "undecided" and "std++ was not compared in probe, ridge_r2" in alone.why
+    assert (
+        alone.verdict == "undecided" and "missing: capcort-i beside std++ in probe, ridge_r2; capcort-mlp" in alone.why
+    )
+    half = judge(Study([*base, *arm("std++", 0.55, 0.55, 11.0), *one]), "7")
+    assert half.verdict == "undecided"
+    assert "missing: capcort-mlp beside std++ in probe, ridge_r2; capcort-mlp beside std in probe" in half.why
     found = judge(Study([*base, *arm("std++", 0.55, 0.55, 11.0), *ours]), "7")
     assert found.verdict == "supported"
-    assert "of 4 other comparisons of metrics 2 have the higher mean and 2 do not" in found.why
+    assert "of 8 other comparisons of metrics 4 have the higher mean and 4 do not" in found.why
     worse = judge(Study([*base, *arm("std++", 0.9, 0.55, 11.0), *ours]), "7")
     assert worse.verdict == "contradicted"
     assert {row["metric"] for row in found.rows} == {"probe", "ridge_r2", "effective_rank", "gm_5"} <= {
         "probe", *EXPRESSIVE}  # fmt: skip
+
+
+def in_steps(method: str, gain: float, steps: Mapping[str, int]) -> list[Record]:
+    """A chain over tasks of unequal size: the runs that tuned, each with its own steps, and their probes."""
+    found = []
+    for encoder, number in steps.items():
+        *before, task = encoder.split(">")
+        for seed in range(6):
+            one = run(0.7, seed, (MethodSpec(method),) if method != "std" else (), task=task, steps=number)
+            spec = replace(one.result.spec, encoder=">".join(before))
+            score = 0.6 + gain + 0.001 * ((3 * seed) % 5) * bool(gain)
+            found += [
+                replace(one, result=replace(one.result, spec=spec)),
+                probed(score, encoder, method, seed, parent=spec.id),
+            ]
+    return found
+
+
+def test_tasks_of_other_sizes_are_one_line_and_other_steps_on_one_task_are_not() -> None:
+    """RTE has fewer rows than QNLI, so that its runs have fewer steps; and std++ has more than all."""
+    chain = {"sst2>qnli": 60, "sst2>qnli>rte": 20}
+    more = {encoder: 2 * steps for encoder, steps in chain.items()}
+    base = [*references("trec"), *in_steps("std", 0.0, chain), *in_steps("std++", 0.05, more)]
+    (row,) = judge(Study([*base, *in_steps("r3f", 0.1, chain)]), "4").rows
+    assert (row["task"], row["than"], row["pairs"]) == ("chain", "std", 6)
+    rows = judge(Study([*base, *in_steps("capcort-i", 0.1, chain)]), "7").rows
+    assert {(row["than"], row["metric"]) for row in rows} == {("std++", "probe"), ("std", "probe")}
+    assert {row["than"]: round(row["difference"], 2) for row in rows} == {"std++": 0.12, "std": 0.25}
+    twice = [*base, *in_steps("std", 0.0, more), *in_steps("r3f", 0.1, chain)]
+    assert judge(Study(twice), "4").rows == (), "which std is meant?"
 
 
 @pytest.mark.parametrize("form", FORMS)

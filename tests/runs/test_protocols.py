@@ -22,7 +22,7 @@ from ftbench.runs.protocols import Move, Protocol
 from ftbench.runs.stages import Request, parse_arms
 from ftbench.runs.store import Store
 from ftbench.runs.work import Options
-from ftbench.types import Data, Record, Result, RunSpec
+from ftbench.types import Cost, Data, Record, Result, RunSpec
 
 PROBING = {"repeats": 1, "max_length": 32}
 
@@ -176,7 +176,7 @@ def test_the_child_of_a_failed_run_is_left_out(given: Given) -> None:
     ("methods", "axes", "message"),
     [
         (["r3f"], {"steps": [3], "lr": [1e-3, 1e-4]}, "--lr: a protocol has one recipe"),
-        (["r3f", "std++:compute=r3f"], {"steps": [3]}, "std\\+\\+ has no place"),
+        (["std++:compute=r3f"], {"steps": [3]}, "add --method r3f to the same command"),
         (["adapter:width=8"], {"steps": [3]}, "adapter: an encoder that has adapters cannot get them once more"),
         (["adapter+r3f"], {"steps": [3]}, "adapter: .* --protocol generalization"),
     ],
@@ -185,6 +185,64 @@ def test_what_a_protocol_cannot_have(given: Given, methods: list[str], axes: dic
     a, b, _ = given.data.values()
     with pytest.raises(UsageError, match=message):
         protocols.stages(given.plan(protocols.chain([a, b], [a]), *methods, axes=axes))
+
+
+def test_std_plus_plus_has_the_steps_that_costs_buy_in_each_move(given: Given) -> None:
+    """On the second task r3f costs three times as much as std; the factor needs no costs."""
+    a, b, _ = given.data.values()
+    stages = protocols.stages(
+        given.plan(protocols.chain([a, b], [a]), "r3f", "std++", "std++:compute=1.5", seeds=[0, 1])
+    )
+    costs = {("", "std"): 10.0, ("", "r3f"): 21.0, ("alpha", "std"): 1.0, ("alpha", "r3f"): 3.0}
+    records: list[Record] = []
+    found = []
+    for stage in stages:
+        found.append(stage(records))
+        records += [
+            Record(Path(), Result(spec=s, status="ok"), Cost(process_seconds=costs.get((s.encoder, s.method), 9.0)))
+            for s in found[-1]
+        ]
+    _, first, first_plus, probes, second, second_plus, last = found
+    assert {spec.method for spec in (*first, *second)} == {"std", "r3f"}
+    assert [(s.method, s.seed, s.steps) for s in first_plus] == [
+        ("std++", 0, 6), ("std++", 1, 6), ("std++:compute=1.5", 0, 4), ("std++:compute=1.5", 1, 4),
+    ]  # fmt: skip
+    assert [(s.method, s.seed, s.steps) for s in second_plus] == [
+        ("std++", 0, 9), ("std++", 1, 9), ("std++:compute=1.5", 0, 4), ("std++:compute=1.5", 1, 4),
+    ]  # fmt: skip
+    assert [s.parents for s in second_plus] == [(s.id,) for s in first_plus]
+    assert {s.parents[0] for s in probes} == {s.id for s in (*first, *first_plus)}
+    assert {s.parents[0] for s in last} == {s.id for s in (*second, *second_plus)}
+
+
+def test_std_plus_plus_is_left_out_where_nothing_says_what_the_other_costs(
+    given: Given, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b, _ = given.data.values()
+    stages = protocols.stages(given.plan(protocols.chain([a, b], [a]), "r3f", "std++"))
+    records: list[Record] = []
+    for stage in stages:
+        specs = stage(records)
+        assert "std++" not in {spec.method for spec in specs}
+        status = {"r3f": "diverged"}
+        records += [
+            Record(Path(), Result(spec=s, status=status.get(s.method, "ok")), Cost(process_seconds=1)) for s in specs
+        ]
+    assert [r.message for r in caplog.records] == ["no std++: r3f and std have no finished seed in common"]
+
+
+def test_std_plus_plus_is_tuned_and_probed(given: Given, heard: Any) -> None:
+    a, b, _ = given.data.values()
+    protocol = given.plan(protocols.chain([a, b], [a]), "r3f", "std++", fixed={"checkpoint": "best"})
+    records = given.run(protocol, heard)
+    plus = [record.result.spec for record in records if record.result.spec.method == "std++"]
+    assert [(spec.kind, spec.encoder) for spec in plus] == [
+        ("finetune", ""), ("probe", "alpha"), ("finetune", "alpha"), ("probe", "alpha>beta"),
+    ]  # fmt: skip
+    assert all(record.result.status == "ok" for record in records) and all(s.steps >= 3 for s in plus[::2])
+    heard.begun.clear()
+    given.run(protocol, heard)
+    assert not heard.begun
 
 
 def test_a_chain_equals_the_same_runs_trained_by_hand(given: Given, heard: Any, finetune_tiny: Any) -> None:
