@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ftbench.errors import UsageError
@@ -43,34 +45,33 @@ def partner(compute: str, arms: Sequence[Stack]) -> Stack:
     return named[0]
 
 
-def ratio(arm: Stack, spec: RunSpec, arms: Sequence[Stack], records: Sequence[Record]) -> float | None:
-    """How many times std's steps the std++ ``arm`` takes at the settings of ``spec``: its factor, or ``cost_ratio``."""
+class Costs:
+    """What finished runs cost, by arm and settings, then by seeds: training seconds."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._found: dict[str, dict[tuple[int, int], float]] = {}
+        for record in records:
+            spec, seconds = record.result.spec, record.cost.training_seconds
+            if record.result.status == "ok" and seconds > 0:
+                self._found.setdefault(_setting(spec), {})[spec.data_seed, spec.seed] = seconds
+
+    def ratio(self, spec: RunSpec, other: Stack) -> float | None:
+        """Cost of the arm ``other`` over that of std at the settings of ``spec``, rounded to 0.1 and at least 1.
+
+        Taken from the first seed that both finished, so that adding seeds later does not change it. None when
+        there is no such seed.
+        """
+        own, theirs = (self._found.get(_setting(replace(spec, methods=stack)), {}) for stack in ((), other))
+        shared = sorted(own.keys() & theirs.keys())
+        return max(1.0, round(theirs[shared[0]] / own[shared[0]], 1)) if shared else None
+
+
+def ratio(arm: Stack, spec: RunSpec, arms: Sequence[Stack], costs: Costs) -> float | None:
+    """How many times std's steps the std++ ``arm`` takes at the settings of ``spec``: its factor, or by ``costs``."""
     method = std_plus_plus(arm)
-    return method.factor or cost_ratio(spec, partner(method.compute, arms), records)
+    return method.factor or costs.ratio(spec, partner(method.compute, arms))
 
 
-def cost_ratio(spec: RunSpec, other: Stack, records: Sequence[Record]) -> float | None:
-    """Cost of the arm ``other`` over that of std at the settings of ``spec``, rounded to 0.1 and at least 1.
-
-    Taken from the first seed that both finished, so that adding seeds later does not change it. None when
-    there is no such seed.
-    """
-
-    def costs(stack: Stack) -> dict[tuple[int, int], float]:
-        return {
-            (record.result.spec.data_seed, record.result.spec.seed): record.cost.training_seconds
-            for record in records
-            if record.result.status == "ok"
-            and record.cost.training_seconds > 0
-            and record.result.spec.methods == stack
-            and _setting(record.result.spec) == _setting(spec)
-        }
-
-    own, theirs = costs(()), costs(other)
-    shared = sorted(own.keys() & theirs.keys())
-    return max(1.0, round(theirs[shared[0]] / own[shared[0]], 1)) if shared else None
-
-
-def _setting(spec: RunSpec) -> dict[str, Any]:
-    """What costs depend on beside the method: which weights are kept of a run is not among it."""
-    return {key: value for key, value in spec.arm().items() if key not in ("methods", "checkpoint")}
+def _setting(spec: RunSpec) -> str:
+    """What a cost depends on: which weights are kept of a run is not among it."""
+    return json.dumps({key: value for key, value in spec.arm().items() if key != "checkpoint"}, sort_keys=True)

@@ -154,7 +154,7 @@ def _stretched(protocol: Protocol, number: int, records: Sequence[Record]) -> li
     tips, found = _ready(protocol, number, records), []
     for arm in _stretching(protocol):
         if tips is None or any(tip.methods == arm for tip in tips):
-            specs = _with_steps(protocol, number, tips, arm, records)
+            specs = _with_steps(protocol, number, tips, arm, matched.Costs(records))
             if not specs:
                 warn_of_no_ratio(arm)
             found += specs
@@ -164,10 +164,11 @@ def _stretched(protocol: Protocol, number: int, records: Sequence[Record]) -> li
 def _ready(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec] | None:
     """The finished runs whose encoders stand before a move; None where they are still the pretrained one."""
     good = {record.result.spec.id for record in records if record.result.status == "ok"}
+    costs = matched.Costs(records)
     tips: list[RunSpec] | None = None
     for earlier, move in enumerate(protocol.moves[:number]):
         if move.kind == "tune":
-            stretched = [s for arm in _stretching(protocol) for s in _with_steps(protocol, earlier, tips, arm, records)]
+            stretched = [s for arm in _stretching(protocol) for s in _with_steps(protocol, earlier, tips, arm, costs)]
             tips = [*_go_on(_planned(protocol, earlier, _direct(protocol)), tips), *stretched]
     return None if tips is None else [tip for tip in tips if tip.id in good]
 
@@ -191,13 +192,13 @@ def _go_on(planned: Sequence[RunSpec], tips: Sequence[RunSpec] | None) -> list[R
 
 
 def _with_steps(
-    protocol: Protocol, number: int, tips: Sequence[RunSpec] | None, arm: Stack, records: Sequence[Record]
+    protocol: Protocol, number: int, tips: Sequence[RunSpec] | None, arm: Stack, costs: matched.Costs
 ) -> list[RunSpec]:
     """The runs of a std++ in a move that tunes; none where the costs are not known."""
     planned = [replace(spec, methods=arm) for spec in _planned(protocol, number, [()])]
     found = []
     for spec in _go_on(planned, tips):
-        ratio = matched.ratio(arm, spec, protocol.tuning.arms, records)
+        ratio = matched.ratio(arm, spec, protocol.tuning.arms, costs)
         if ratio is not None:
             found.append(replace(spec, steps=round(spec.steps * ratio)))
     return found

@@ -198,10 +198,10 @@ def references(request: Request) -> list[RunSpec]:
 
 def _matched_specs(request: Request, arms: Sequence[Stack], records: Sequence[Record]) -> list[RunSpec]:
     """The std++ runs: std's steps times the cost ratio."""
-    specs = []
+    specs, costs = [], matched.Costs(records)
     for arm in arms:
         for spec in _specs(request, [()]):
-            ratio = matched.ratio(arm, spec, request.arms, records)
+            ratio = matched.ratio(arm, spec, request.arms, costs)
             if ratio is None:
                 warn_of_no_ratio(arm)
                 continue

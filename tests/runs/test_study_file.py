@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ftbench.cli.run import plan, run
 from ftbench.cli.studying import _opened, _whole
 from ftbench.cli.written import COMMANDS, prepare, settings
 from ftbench.errors import UsageError
+from ftbench.models.locate import Checkpoint
 from ftbench.reporting.claims import claims
 from ftbench.runs.overview import look_ahead
 from ftbench.runs.store import Store
 from ftbench.runs.study_file import STUDIES, cells, idle_rules, read_study
+from ftbench.types import Data, Rows, Task
 
 STUDY = """
 title = "A try"
@@ -203,6 +207,45 @@ def test_each_claim_has_its_study_that_says_what_is_verified() -> None:
         assert "quick" in study.profiles
         for profile in (None, *study.profiles):
             assert idle_rules(read_study(f"claim-{claim.number}", profile, settings())[0]) == []
+
+
+#: training rows of the smaller tasks, as published; the others have more than any study takes
+TRAIN_ROWS = {"rte": 2490, "mrpc": 3668, "cola": 8551, "stsb": 5749, "trec": 4907, "boolq": 9427, "mr": 8530}
+MORE = 12_000
+
+
+def made_up(task: Task) -> Data:
+    """Rows of a declared task in its published number, with nothing in them."""
+
+    def rows(n: int) -> Rows:
+        order = np.arange(n, dtype=np.int64)
+        labels = order % max(len(task.labels), 2)
+        return Rows(
+            tuple(tuple(f"{column} {row}" for row in order) for column in task.inputs),
+            labels * 1.0 if task.kind == "regression" else labels * (task.kind == "classification"),
+            order,
+            summaries=tuple((f"row {row}",) for row in order) if task.kind == "summarization" else (),
+        )
+
+    names = () if task.kind != "classification" else task.labels or ("a", "b")
+    return Data(task, {"train": rows(TRAIN_ROWS.get(task.name, MORE)), "validation": rows(300)}, names)
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_the_whole_study_can_be_planned(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With rows of the published numbers and a model of the right shape: every task has the rows that are taken, every
+    method what it needs, every layer is there."""
+    shape = Checkpoint("a-model", tmp_path, "0" * 16, width=1024, blocks=24, decoder="own")
+    for module in ("study", "probing"):
+        monkeypatch.setattr(f"ftbench.cli.{module}.locate", lambda name, *args, **how: replace(shape, name=name))
+    for place in ("study.load", "probing.load_once"):
+        monkeypatch.setattr(f"ftbench.cli.{place}", made_up)
+    monkeypatch.setattr("ftbench.cli.study._LOADED", {})
+    monkeypatch.setattr("ftbench.cli.study._LOCATED", {})
+    study, source, store = _opened(f"claim-{number}", None, tmp_path)
+    for section in study.stages:
+        whole = _whole(section, source, store, {})
+        assert look_ahead(whole.stages, Store(tmp_path)).runs
 
 
 @pytest.mark.slow
