@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ftbench.methods.method import Start
 from ftbench.methods.noise import HookedNoise
+from ftbench.models.words import by_rows
 
 
 @dataclass
@@ -46,7 +47,7 @@ class NEFTune(HookedNoise):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_nonnegative("alpha")
-        self._mask: Tensor | None = None
+        self._given: Mapping[str, Tensor] | None = None
 
     def prepare(self, start: Start) -> None:
         if self.alpha:
@@ -65,10 +66,12 @@ class NEFTune(HookedNoise):
         return embeddings + unit * real * self.alpha / (real.sum(dim=1, keepdim=True) * width).sqrt()
 
     def _arm(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        self._mask = kwargs["attention_mask"] if model.training else None
+        self._given = kwargs if model.training else None
 
     def _perturb(self, module: nn.Module, args: Any, embeddings: Tensor) -> Tensor:
-        mask, self._mask = self._mask, None  # a table that the decoder shares is looked up again
-        if mask is None or self._generator is None:
+        given, self._given = self._given, None  # a table that the decoder shares is looked up again
+        generator = self._generator
+        if given is None or generator is None:
             return embeddings
-        return self.noised(embeddings, mask, self._generator)
+        mask = given["attention_mask"]
+        return by_rows(lambda seen: self.noised(seen, mask, generator), embeddings, args[0], given["input_ids"])

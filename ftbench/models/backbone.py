@@ -149,7 +149,8 @@ class Backbone:
         """
         if decoder is not None:
             raise FtbenchError("a classifier has no decoder that reads what it should write: no noise can be put there")
-        self._words.begin(transform, reuse=reuse, skipped=entry is not None)  # what is passed over is no lookup
+        skipped = entry is not None  # what is passed over is no lookup
+        self._words.begin(transform, inputs["input_ids"], reuse=reuse, skipped=skipped)
         inputs = self.with_positions(inputs)
         try:
             with entry or contextlib.nullcontext(), self.recording() if states else _nothing() as recorded:
@@ -188,7 +189,7 @@ class Backbone:
 
     def _hook(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
         # a table that the decoder shares is looked up again
-        return embeddings if self._words.met else self._words(embeddings)
+        return embeddings if self._words.met else self._words(embeddings, arguments[0])
 
     def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
         """Last hidden states without the head, (rows, tokens, width); of the decoder where there is one."""

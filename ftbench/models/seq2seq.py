@@ -84,8 +84,8 @@ class Seq2Seq(Backbone):
         """As ``Backbone.forward``; ``decoder`` changes the embeddings of the target tokens that the decoder reads."""
         if entry is not None:
             raise FtbenchError("an encoder-decoder cannot be entered above its lower part")
-        self._words.begin(transform, reuse=reuse)
-        self._read.begin(decoder, reuse=reuse)
+        self._words.begin(transform, inputs["input_ids"], reuse=reuse)
+        self._read.begin(decoder, inputs["decoder_input_ids"], reuse=reuse)
         mask = inputs[TARGET].bool()
         given = {name: tensor for name, tensor in inputs.items() if name != TARGET}
         if self.keep_padding:
@@ -122,10 +122,11 @@ class Seq2Seq(Backbone):
 
     def _hook(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
         # a table that both stacks share is looked up by the encoder first
-        return self._hook_decoder(module, arguments, embeddings) if self._words.met else self._words(embeddings)
+        lookup = self._read if self._words.met else self._words
+        return embeddings if lookup.met else lookup(embeddings, arguments[0])
 
     def _hook_decoder(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
-        return embeddings if self._read.met else self._read(embeddings)
+        return embeddings if self._read.met else self._read(embeddings, arguments[0])
 
     def _pack(self, module: nn.Module, arguments: Any) -> tuple[Tensor, ...] | None:
         if self._places is None:

@@ -127,6 +127,44 @@ def test_tokens_first_is_fine_tuned(
     assert outcome.result.status == "ok"
 
 
+@pytest.mark.parametrize("texts", [SQUARE, TEXTS])
+@pytest.mark.parametrize("family", ["xlnet", "longformer"])
+def test_noise_is_given_rows_of_tokens(family: str, texts: tuple[str, ...], request: pytest.FixtureRequest) -> None:
+    """What is done to one row changes that row's logits and no other's, also where rows and tokens are as many."""
+    network = load(request.getfixturevalue(family))
+    network.model.eval()
+    inputs = tokens(network, texts)
+    shape = inputs["input_ids"].shape
+    assert (shape[0] == shape[1]) is (texts is SQUARE)
+    real = inputs["attention_mask"].unsqueeze(-1)
+    seen: list[Tensor] = []
+
+    def louder(embeddings: Tensor) -> Tensor:
+        seen.append(embeddings)
+        chosen = torch.zeros(len(texts), 1, 1)
+        chosen[2] = 1
+        return embeddings + chosen * real * torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(3))
+
+    with torch.no_grad():
+        plain = network.forward(inputs).logits
+        noised = network.forward(inputs, louder).logits
+    assert seen[0].shape[:2] == shape
+    table = network.embeddings.weight
+    assert torch.equal(seen[0], table[inputs["input_ids"]])
+    moved = (noised - plain).abs().amax(dim=-1) > 1e-6
+    assert moved.tolist() == [row == 2 for row in range(len(texts))]
+
+
+@pytest.mark.parametrize("methods", ["neftune", "freelb", "smart", "vat", "r3f", "hype"])
+@pytest.mark.parametrize("family", ["xlnet", "longformer"])
+def test_noise_methods_run(
+    family: str, methods: str, tiny_data: Callable[..., Data], finetune_tiny: Any, request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    outcome = finetune_tiny(tiny_data(), request.getfixturevalue(family), tmp_path / "run", methods, steps=2)
+    assert outcome.result.status == "ok"
+
+
 @pytest.mark.parametrize("family", ["xlnet", "longformer"])
 def test_tuned_top_blocks_are_trained_without_a_prefix_cache(
     family: str, tiny_data: Callable[..., Data], finetune_tiny: Any, request: pytest.FixtureRequest, tmp_path: Path
