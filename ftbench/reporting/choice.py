@@ -154,7 +154,7 @@ def labels(choice: Choice) -> str:
 def _doubling(point: CurvePoint, choice: Choice) -> str:
     gain, low, high = point.gain or 0.0, point.low or 0.0, point.high or 0.0
     what = f"from {point.rows // 2:,} to {point.rows:,} rows {point.name} gained {_points(gain, signed=True)} points"
-    what += f" [{_points(low, signed=True)}, {_points(high, signed=True)}]"
+    what += _ends(point.low, point.high)
     if low > choice.margin:
         return f"{what}, so labelling more is worth it"
     if high < choice.margin:
@@ -179,12 +179,14 @@ def _why(choice: Choice) -> str:
 
 
 def _interval(one: Standing) -> str:
-    ends = (
-        ""
-        if one.low is None or one.high is None
-        else f" [{_points(one.low, signed=True)}, {_points(one.high, signed=True)}]"
-    )
-    return f"{_points(one.gain or 0.0, signed=True)}{ends}"
+    return f"{_points(one.gain or 0.0, signed=True)}{_ends(one.low, one.high)}"
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    """The interval, where it says anything: of two draws it can be wider than the scores' whole range."""
+    if low is None or high is None or high - low > 1:
+        return ""
+    return f" [{_points(low, signed=True)}, {_points(high, signed=True)}]"
 
 
 def _amount(points: float) -> str:
