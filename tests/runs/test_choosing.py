@@ -323,7 +323,7 @@ def test_the_verdict_names_what_it_rests_on(done: tuple[Choosing, Grid]) -> None
         "Use std: plain fine-tuning. Nothing that was tried is reliably better; the best of it, lora, is ahead by "
         "+0.4 [-2.0, +3.0] points, which may be chance."
     )
-    two_draws = standings_of(replace(found, choice="std", base="std"), lora=(0.004, -0.62, 0.63))
+    two_draws = standings_of(std, lora=(0.004, -0.62, 0.63))
     assert "lora, is ahead by +0.4 points, which may be chance" in verdict(two_draws), "an interval that says nothing"
     lora = standings_of(replace(found, choice="lora", base="std"), lora=(0.05, 0.02, 0.08))
     assert verdict(lora) == "Use lora: it is better than std by +5.0 [+2.0, +8.0] points."
