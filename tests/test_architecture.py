@@ -45,6 +45,7 @@ MAY = {
         "models.modes",
         "models.pooling",
         "models.trainable",
+        "models.words",
         "metrics",
         "types",
         "lookup",

@@ -50,7 +50,7 @@ class Given:
         found = []
         for stage in protocols.stages(protocol):
             found.append(stage(records))
-            records += [Record(Path(), Result(spec=spec, status="ok"), None) for spec in found[-1]]  # type: ignore[arg-type]
+            records += [Record(Path(), Result(spec=spec, status="ok"), Cost()) for spec in found[-1]]
         return found
 
     def run(self, protocol: Protocol, heard: Any, **options: Any) -> list[Record]:
@@ -167,7 +167,7 @@ def test_the_child_of_a_failed_run_is_left_out(given: Given) -> None:
     stages = protocols.stages(given.plan(protocols.chain([a, b], [a]), "r3f"))
     tuned = stages[1]([])
     statuses = {"std": "ok", "r3f": "diverged"}
-    records = [Record(Path(), Result(spec=s, status=statuses[s.method]), None) for s in tuned]  # type: ignore[arg-type]
+    records = [Record(Path(), Result(spec=s, status=statuses[s.method]), Cost()) for s in tuned]
     assert [spec.method for spec in stages[2](records)] == ["std"]
     assert [spec.method for spec in stages[3](records)] == ["std"]
 
