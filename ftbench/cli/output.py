@@ -52,6 +52,7 @@ def print_records(
         lists = {"runs": [describe(r) for r in records], "searches": [describe_search(s) for s in searches]}
         print(json.dumps(plain({**as_documents(tables), **lists}), indent=2, allow_nan=False))
         return
+    tables.pop("collapse", None)  # thousands of rows: for scripts
     wanted = [table for some in tables.values() for table in some][: 1 if form == "csv" else None]
     print("\n\n".join(render(table, form).rstrip("\n") for table in wanted))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from ftbench.cli.output import print_records
 from ftbench.reporting.findings import of_probes
 from ftbench.reporting.judging import judge
 from ftbench.reporting.probe_claims import EXPRESSIVE, protocols
@@ -251,3 +252,12 @@ def test_seeds_of_one_recipe_are_averaged() -> None:
     assert "recipe" not in [
         column.key for column in probe_tables([*references("trec"), *probes], parents)["probe"].columns
     ]  # type: ignore[union-attr]
+
+
+def test_collapse_metrics_of_every_layer_are_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [*references("trec"), probed(0.5, "sst2", "std", collapse={"effective_rank": 7.0})]
+    print_records(records)
+    printed = capsys.readouterr().out
+    assert "What is left in the encoder" in printed and "Collapse metrics" not in printed
+    print_records(records, form="json")
+    assert "effective_rank" in capsys.readouterr().out
