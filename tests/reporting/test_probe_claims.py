@@ -258,6 +258,6 @@ def test_collapse_metrics_of_every_layer_are_for_scripts(capsys: pytest.CaptureF
     records = [*references("trec"), probed(0.5, "sst2", "std", collapse={"effective_rank": 7.0})]
     print_records(records)
     printed = capsys.readouterr().out
-    assert "What is left in the encoder" in printed and "Collapse metrics" not in printed
+    assert "What is left in the encoder" in printed and "Collapse metrics\n" not in printed
     print_records(records, form="json")
     assert "effective_rank" in capsys.readouterr().out
