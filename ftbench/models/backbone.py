@@ -188,8 +188,7 @@ class Backbone:
                 lookup.release()
 
     def _hook(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
-        # a table that the decoder shares is looked up again
-        return embeddings if self._words.met else self._words(embeddings, arguments[0])
+        return self._words(embeddings, arguments[0])
 
     def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
         """Last hidden states without the head, (rows, tokens, width); of the decoder where there is one."""

@@ -123,10 +123,10 @@ class Seq2Seq(Backbone):
     def _hook(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
         # a table that both stacks share is looked up by the encoder first
         lookup = self._read if self._words.met else self._words
-        return embeddings if lookup.met else lookup(embeddings, arguments[0])
+        return lookup(embeddings, arguments[0])
 
     def _hook_decoder(self, module: nn.Module, arguments: Any, embeddings: Tensor) -> Tensor:
-        return embeddings if self._read.met else self._read(embeddings, arguments[0])
+        return self._read(embeddings, arguments[0])
 
     def _pack(self, module: nn.Module, arguments: Any) -> tuple[Tensor, ...] | None:
         if self._places is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from ftbench.errors import UsageError
@@ -22,6 +23,12 @@ def name_of(stack: Stack) -> str:
 def std_plus_plus(arm: Stack) -> Any:
     """The arm's std++ method, whose ``compute`` and ``factor`` say what it is matched with; None for other arms."""
     return next((method for method in make(arm) if method.name == "std++"), None)
+
+
+def split(arms: Sequence[Stack]) -> tuple[list[Stack], list[Stack]]:
+    """The arms whose steps are known at once, and those with std++."""
+    later = [arm for arm in arms if std_plus_plus(arm)]
+    return [arm for arm in arms if arm not in later], later
 
 
 def partner(compute: str, arms: Sequence[Stack]) -> Stack:
@@ -46,14 +53,20 @@ def partner(compute: str, arms: Sequence[Stack]) -> Stack:
 
 
 class Costs:
-    """What finished runs cost, by arm and settings, then by seeds: training seconds."""
+    """What finished runs cost."""
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self._found: dict[str, dict[tuple[int, int], float]] = {}
-        for record in records:
+        self.records = records
+
+    @cached_property
+    def _found(self) -> dict[str, dict[tuple[int, int], float]]:
+        """Training seconds by arm and settings, then by seeds."""
+        found: dict[str, dict[tuple[int, int], float]] = {}
+        for record in self.records:
             spec, seconds = record.result.spec, record.cost.training_seconds
             if record.result.status == "ok" and seconds > 0:
-                self._found.setdefault(_setting(spec), {})[spec.data_seed, spec.seed] = seconds
+                found.setdefault(_setting(spec), {})[spec.data_seed, spec.seed] = seconds
+        return found
 
     def ratio(self, spec: RunSpec, other: Stack) -> float | None:
         """Cost of the arm ``other`` over that of std at the settings of ``spec``, rounded to 0.1 and at least 1.
@@ -66,10 +79,11 @@ class Costs:
         return max(1.0, round(theirs[shared[0]] / own[shared[0]], 1)) if shared else None
 
 
-def ratio(arm: Stack, spec: RunSpec, arms: Sequence[Stack], costs: Costs) -> float | None:
-    """How many times std's steps the std++ ``arm`` takes at the settings of ``spec``: its factor, or by ``costs``."""
+def stretched(arm: Stack, spec: RunSpec, arms: Sequence[Stack], costs: Costs) -> RunSpec | None:
+    """The run of the std++ ``arm`` beside std's run ``spec``: more steps, by its factor or by ``costs``; else None."""
     method = std_plus_plus(arm)
-    return method.factor or costs.ratio(spec, partner(method.compute, arms))
+    ratio = method.factor or costs.ratio(spec, partner(method.compute, arms))
+    return replace(spec, methods=arm, steps=round(spec.steps * ratio)) if ratio else None
 
 
 def _setting(spec: RunSpec) -> str:

@@ -103,7 +103,7 @@ def stages(protocol: Protocol) -> list[Stage]:
             found.append(partial(_probed, protocol, number))
             continue
         found.append(partial(_tuned, protocol, number))
-        if _stretching(protocol):
+        if matched.split(protocol.tuning.arms)[1]:
             found.append(partial(_stretched, protocol, number))
     return found
 
@@ -140,36 +140,38 @@ def _untouched(data: Data, model: Checkpoint, probing: Mapping[str, Any]) -> Run
 def _probed(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec]:
     """The probes of a move; none of an encoder that is still the pretrained one, which is a reference."""
     models = {model.fingerprint: model for model in protocol.tuning.models}
-    tips, targets = _ready(protocol, number, records) or (), protocol.moves[number].data
+    tips, targets = _ready(protocol, number, matched.Costs(records)) or (), protocol.moves[number].data
     return [probe_of(tip, data, models[tip.weights], protocol.probing) for tip in tips for data in targets]
 
 
 def _tuned(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec]:
     """The runs of a move that tunes, but for those of std++."""
-    return _go_on(_planned(protocol, number, _direct(protocol)), _ready(protocol, number, records))
+    direct, _ = matched.split(protocol.tuning.arms)
+    return _go_on(_planned(protocol, number, direct), _ready(protocol, number, matched.Costs(records)))
 
 
 def _stretched(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec]:
     """The runs of std++ in a move that tunes; says where there is nothing to take its steps from."""
-    tips, found = _ready(protocol, number, records), []
-    for arm in _stretching(protocol):
+    costs, found = matched.Costs(records), []
+    tips = _ready(protocol, number, costs)
+    for arm in matched.split(protocol.tuning.arms)[1]:
         if tips is None or any(tip.methods == arm for tip in tips):
-            specs = _with_steps(protocol, number, tips, arm, matched.Costs(records))
+            specs = _with_steps(protocol, number, tips, arm, costs)
             if not specs:
                 warn_of_no_ratio(arm)
             found += specs
     return found
 
 
-def _ready(protocol: Protocol, number: int, records: Sequence[Record]) -> list[RunSpec] | None:
+def _ready(protocol: Protocol, number: int, costs: matched.Costs) -> list[RunSpec] | None:
     """The finished runs whose encoders stand before a move; None where they are still the pretrained one."""
-    good = {record.result.spec.id for record in records if record.result.status == "ok"}
-    costs = matched.Costs(records)
+    good = {record.result.spec.id for record in costs.records if record.result.status == "ok"}
+    direct, later = matched.split(protocol.tuning.arms)
     tips: list[RunSpec] | None = None
     for earlier, move in enumerate(protocol.moves[:number]):
         if move.kind == "tune":
-            stretched = [s for arm in _stretching(protocol) for s in _with_steps(protocol, earlier, tips, arm, costs)]
-            tips = [*_go_on(_planned(protocol, earlier, _direct(protocol)), tips), *stretched]
+            stretched = [spec for arm in later for spec in _with_steps(protocol, earlier, tips, arm, costs)]
+            tips = [*_go_on(_planned(protocol, earlier, direct), tips), *stretched]
     return None if tips is None else [tip for tip in tips if tip.id in good]
 
 
@@ -182,10 +184,10 @@ def _planned(protocol: Protocol, number: int, arms: Sequence[Stack]) -> list[Run
     return [replace(spec, checkpoint="last") if _has_own_weights(spec) else spec for spec in stage(())]
 
 
-def _go_on(planned: Sequence[RunSpec], tips: Sequence[RunSpec] | None) -> list[RunSpec]:
+def _go_on(planned: list[RunSpec], tips: Sequence[RunSpec] | None) -> list[RunSpec]:
     """The runs, each from the encoder of its own arm and seed; those that have none are left out."""
     if tips is None:
-        return list(planned)
+        return planned
     before = {_line(tip): tip for tip in tips}
     pairs = [(spec, before[_line(spec)]) for spec in planned if _line(spec) in before]
     return [replace(spec, parents=(tip.id,), encoder=tuned_on(tip)) for spec, tip in pairs]
@@ -196,22 +198,8 @@ def _with_steps(
 ) -> list[RunSpec]:
     """The runs of a std++ in a move that tunes; none where the costs are not known."""
     planned = [replace(spec, methods=arm) for spec in _planned(protocol, number, [()])]
-    found = []
-    for spec in _go_on(planned, tips):
-        ratio = matched.ratio(arm, spec, protocol.tuning.arms, costs)
-        if ratio is not None:
-            found.append(replace(spec, steps=round(spec.steps * ratio)))
-    return found
-
-
-def _stretching(protocol: Protocol) -> list[Stack]:
-    """The arms with std++, whose steps are known last."""
-    return [arm for arm in protocol.tuning.arms if matched.std_plus_plus(arm)]
-
-
-def _direct(protocol: Protocol) -> list[Stack]:
-    """The other arms."""
-    return [arm for arm in protocol.tuning.arms if not matched.std_plus_plus(arm)]
+    found = (matched.stretched(arm, spec, protocol.tuning.arms, costs) for spec in _go_on(planned, tips))
+    return [spec for spec in found if spec]
 
 
 def _has_own_weights(spec: RunSpec) -> bool:

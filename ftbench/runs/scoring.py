@@ -77,7 +77,9 @@ def score_files(asked: Asked, *, processes: int = 1, progress: Callable[[int], N
     references = theirs.rows
     documents = None
     if asked.documents:
-        found = read_texts(asked.documents, asked.document_column, DOCUMENT, "--document-column", "", asked.encoding)
+        found = read_texts(
+            asked.documents, asked.document_column, DOCUMENT, "--document-column", encoding=asked.encoding
+        )
         documents = [" ".join(texts) for texts in found.rows]
         _require_as_many(asked.documents, "documents", documents, asked.references, references)
     systems = _systems(asked, theirs)

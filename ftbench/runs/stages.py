@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftbench.errors import UsageError
@@ -85,8 +85,7 @@ def require_tuning(way: str) -> None:
 
 def plan(request: Request) -> list[Stage]:
     """The stages of a fine-tuning study. Raises UsageError for settings that no run can have."""
-    direct = [arm for arm in request.arms if matched.std_plus_plus(arm) is None]
-    later = [arm for arm in request.arms if arm not in direct]
+    direct, later = matched.split(request.arms)
     check_seeds(request)
     first = [*references(request), *_specs(request, direct)]
     stages: list[Stage] = [lambda records: first]
@@ -201,11 +200,11 @@ def _matched_specs(request: Request, arms: Sequence[Stack], records: Sequence[Re
     specs, costs = [], matched.Costs(records)
     for arm in arms:
         for spec in _specs(request, [()]):
-            ratio = matched.ratio(arm, spec, request.arms, costs)
-            if ratio is None:
+            found = matched.stretched(arm, spec, request.arms, costs)
+            if found is None:
                 warn_of_no_ratio(arm)
-                continue
-            specs.append(replace(spec, methods=arm, steps=round(spec.steps * ratio)))
+            else:
+                specs.append(found)
     return specs
 
 
