@@ -109,6 +109,11 @@ class Cell:
         """The arm's or the reference's name."""
         return self.reference or self.spec.method
 
+    @property
+    def plain(self) -> bool:
+        """Whether this is fine-tuning as it comes, for whatever number of steps: std or std++."""
+        return not self.reference and (not self.spec.methods or _is_std_plus(self))
+
     def setting(self, key: str) -> Any:
         """The value in a settings column; references have no recipe."""
         if key == "method_revision":

@@ -12,7 +12,8 @@ from ftbench.reporting import across
 from ftbench.reporting.cells import ROW_AXES, Cell, Group, by_rows, described, to_cells, varying
 from ftbench.reporting.cost_charts import COSTS, budgets, front, interaction
 from ftbench.reporting.crossed import Estimate
-from ftbench.reporting.differences import Difference
+from ftbench.reporting.crowd import best_first, far, outside
+from ftbench.reporting.differences import SEEDS, Difference
 from ftbench.reporting.layer_charts import layer_charts
 from ftbench.reporting.marks import MOST, MOST_LINES, Chart, Mark
 from ftbench.reporting.overall import FEWEST_RANKED, Block, blocks
@@ -20,6 +21,9 @@ from ftbench.reporting.probe_charts import probe_charts
 from ftbench.reporting.stats import t_interval
 from ftbench.reporting.study import Study
 from ftbench.reporting.words import arm_label, metric_name, precise, score, short
+
+#: the legend of differences: whether Holm's correction left one decided, and what its bar lets vary
+_DECIDED, _OPEN, _SEEDS = "95 % interval, decided", "95 % interval, undecided", "seeds only, for these test examples"
 
 
 def charts(study: Study) -> list[Chart]:
@@ -38,15 +42,22 @@ def charts(study: Study) -> list[Chart]:
 
 
 def _runs(beside: Sequence[Cell], groups: Sequence[Group], keys: Sequence[str]) -> Chart | None:
-    """Every run a point, the mean of each arm a bar with its t interval, references as rules."""
+    """Every run a point, the mean of each arm a bar with its t interval, references as rules; arms of one recipe with
+    the best on top."""
     cells = [cell for group in groups for cell in group.arms if cell.scores][:40]
     if not cells:
         return None
-    every = [score for cell in cells for score in cell.scores.values()]
+    if len(groups) == 1:
+        cells = [cells[i] for i in best_first(cells)]
     metric = cells[0].metric
-    near, far = _references(beside, metric, min(every), max(every))
+    spans = [max(cell.scores.values()) - min(cell.scores.values()) for cell in cells]
+    away = far([cell.mean or 0.0 for cell in cells], spans)
+    drawn = [cell for cell, left_out in zip(cells, away, strict=True) if not left_out]
+    every = [score for cell in drawn for score in cell.scores.values()]
+    near, beyond = _references(beside, metric, min(every), max(every))
+    beyond += [(arm_label(cell, cells), cell.mean or 0.0) for cell, o in zip(cells, away, strict=True) if o]
     marks = [Mark("rule", (value,), label=name, tone=i + 1) for i, (name, value) in enumerate(near)]
-    for place, cell in enumerate(cells):
+    for place, cell in enumerate(drawn):
         scores = tuple(cell.scores.values())
         names = tuple(f"seed {s}, data seed {d}: {precise(cell.metric, x)}" for (d, s), x in cell.scores.items())
         spread = tuple(place + 0.22 * (((7 * i) % 11) / 10 - 0.5) for i in range(len(scores)))
@@ -54,14 +65,13 @@ def _runs(beside: Sequence[Cell], groups: Sequence[Group], keys: Sequence[str]) 
         if len(scores) > 2 and (interval := t_interval(scores)):  # of two scores it would fill the picture
             mean = float(np.mean(scores))
             hint = f"mean {precise(cell.metric, mean)}"
-            marks.append(Mark("bars", (mean,), (place,), (interval[0],), (interval[1],), names=(hint,)))
+            tone = 1 if cell.plain else 0
+            marks.append(Mark("bars", (mean,), (place,), (interval[0],), (interval[1],), tone=tone, names=(hint,)))
+    marks += outside([f"{name} {score(metric, value)}" for name, value in beyond])
     title = described(cells[0], keys)
-    categories = tuple(arm_label(cell, cells) for cell in cells)
-    note = "A point is a run, the bar the 95 % t interval of the mean (from three runs on)."
+    categories = tuple(arm_label(cell, cells) for cell in drawn)
+    note = "A point is a run, the bar the 95 % t interval of the mean (from three runs on), in colour for std."
     note += " Upright lines need no fine-tuning." if near else ""
-    note += (
-        f" Outside the picture: {', '.join(f'{name} {score(metric, value)}' for name, value in far)}." if far else ""
-    )
     return Chart(
         f"runs-{cells[0].spec.task}", f"Runs: {title}", metric_name(metric), "", tuple(marks), categories, note=note,
         hundredths="x" if metric in ROUGE else "",
@@ -79,34 +89,50 @@ def _references(
 
 
 def _forests(differences: Sequence[Difference]) -> Iterator[Chart]:
-    """Differences to std, a picture for each task and metric."""
+    """Differences to std, a picture for each task and metric; those to one std with the best on top."""
     found: dict[tuple[str, str], list[Difference]] = {}
     for d in differences:
         if d.headline is not None:
             found.setdefault((d.cell.spec.task, d.cell.metric), []).append(d)
     for (task, metric), here in list(found.items())[:MOST]:
-        here = here[:40]
-        cells = [d.cell for d in here]
-        keys = [key for key in varying(cells) if key in ROW_AXES]
-        marks = [Mark("rule", (0.0,), label="std")]
-        for place, d in enumerate(here):
-            assert d.headline is not None
-            e = d.headline
-            low, high = _ends(e)
-            texts = [precise(metric, end, signed=True) for end in (e.mean, low, high)]
-            interval = f"[{texts[1]}, {texts[2]}]" if math.isfinite(e.high) else "no interval"
-            shown = f"{texts[0]} {interval}, {d.basis}, {d.verdict}"
-            marks.append(Mark("bars", (e.mean,), (place,), (low,), (high,), tone=1, names=(shown,)))
-            if alone := d.seeds_only:
-                low, high = _ends(alone)
-                marks.append(Mark("thin bars", (alone.mean,), (place + 0.28,), (low,), (high,), tone=2))
-        where = [", ".join(f"{ROW_AXES[key]} {short(c.setting(key))}" for key in keys) for c in cells]
-        labels = tuple(" ".join(filter(None, (arm_label(c, cells), w))) for c, w in zip(cells, where, strict=True))
-        note = "Thick: the headline's 95 % interval; thin: seeds only, for these test examples."
-        yield Chart(
-            f"differences-{task}", f"Differences to std: {task}", metric_name(metric), "", tuple(marks), labels,
-            note=note, hundredths="x" if metric in ROUGE else "",
-        )  # fmt: skip
+        yield _forest(task, metric, here[:40])
+
+
+def _forest(task: str, metric: str, here: Sequence[Difference]) -> Chart:
+    cells = [d.cell for d in here]
+    keys = [key for key in varying(cells) if key in ROW_AXES]
+    if len({id(d.std) for d in here}) == 1:
+        here = [here[i] for i in best_first(cells)]
+    bars = [(d, d.headline, *_ends(d.headline)) for d in here if d.headline]
+    away = far([e.mean for _, e, _, _ in bars], [high - low for _, _, low, high in bars])
+    drawn = [bar for bar, left_out in zip(bars, away, strict=True) if not left_out]
+
+    def name(cell: Cell) -> str:
+        where = ", ".join(f"{ROW_AXES[key]} {short(cell.setting(key))}" for key in keys)
+        return " ".join(filter(None, (arm_label(cell, cells), where)))
+
+    marks = [Mark("rule", (0.0,), label="std")]
+    for place, (d, e, low, high) in enumerate(drawn):
+        texts = [precise(metric, end, signed=True) for end in (e.mean, low, high)]
+        interval = f"[{texts[1]}, {texts[2]}]" if math.isfinite(e.high) else "no interval"
+        shown = f"{texts[0]} {interval}, {d.basis}, {d.verdict}"
+        decided = d.verdict in ("better", "worse")
+        label, tone = (_DECIDED, 1) if decided else (_OPEN, 8)
+        marks.append(Mark("bars", (e.mean,), (place,), (low,), (high,), tone=tone, names=(shown,), label=label))
+        if (alone := d.seeds_only) and d.basis != SEEDS:
+            low, high = _ends(alone)
+            marks.append(Mark("thin bars", (alone.mean,), (place + 0.28,), (low,), (high,), tone=2, label=_SEEDS))
+    marks += outside(
+        [
+            f"{name(d.cell)} {precise(metric, e.mean, signed=True)}"
+            for (d, e, _, _), o in zip(bars, away, strict=True)
+            if o
+        ]
+    )
+    return Chart(
+        f"differences-{task}", f"Differences to std: {task}", metric_name(metric), "", tuple(marks),
+        tuple(name(d.cell) for d, *_ in drawn), hundredths="x" if metric in ROUGE else "",
+    )  # fmt: skip
 
 
 def _ends(e: Estimate) -> tuple[float, float]:

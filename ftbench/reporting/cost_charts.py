@@ -9,9 +9,10 @@ from ftbench.metrics import ROUGE
 from ftbench.reporting.budget import pareto
 from ftbench.reporting.cells import LABELS, RECIPE_AXES, ROW_AXES, VERSIONS, Cell, Group, described, varying
 from ftbench.reporting.costs import families, in_one_place, mean_of, seconds_compare
+from ftbench.reporting.crowd import far, named, outside
 from ftbench.reporting.marks import MOST, MOST_LINES, Chart, Mark
 from ftbench.reporting.study import Study
-from ftbench.reporting.words import arm_label, metric_name, precise, short
+from ftbench.reporting.words import arm_label, metric_name, precise, score, short
 from ftbench.types import Cost
 
 #: what a score is set against, its axis, and how one value reads
@@ -43,13 +44,17 @@ def front(groups: Sequence[Group], keys: Sequence[str], cost: str) -> Chart | No
         return Mark("points", x, y, names=tuple(hints[j] for j in places), **more)
 
     ahead = pareto(paid, [side * score for score in scores])
-    line = sorted((paid[j], scores[j]) for j in range(len(known)) if ahead[j])
+    away = far(scores)
+    near = [j for j in range(len(known)) if not away[j]]
+    line = sorted((paid[j], scores[j]) for j in near if ahead[j])
     marks = [Mark("line", tuple(x for x, _ in line), tuple(y for _, y in line), label="front", tone=0, faint=True)]
-    shown = list(dict.fromkeys(names))[:MOST_LINES]
-    for i, label in enumerate(shown):
-        marks.append(some([j for j, name in enumerate(names) if name == label], label=label, tone=i + 1))
-    if rest := [j for j, name in enumerate(names) if name not in shown]:
+    shown = named([known[j][1] for j in near], [i for i, j in enumerate(near) if ahead[j]])
+    marks += [some([near[i]], label=names[near[i]], tone=tone) for tone, i in enumerate(shown, 1)]
+    if rest := [j for i, j in enumerate(near) if i not in shown]:
         marks.append(some(rest, label="others", faint=True))
+    marks += outside(
+        [f"{names[j]} {score(first.metric, scores[j])} at {text(paid[j])}" for j, o in enumerate(away) if o]
+    )
     title = f"Score and {axis.split()[1]}: {described(first, keys)}"
     note = "The line joins the arms that no other beats in both."
     return Chart(
@@ -95,22 +100,26 @@ def interaction(groups: Sequence[Group], keys: Sequence[str]) -> Chart | None:
 
 
 def budgets(study: Study) -> Iterator[Chart]:
-    """Expected best score against seconds of runs, where these compare."""
+    """Expected best score against seconds of runs, where these compare: plain fine-tuning and the best others."""
     for here in families(study.records, study.selection)[:MOST]:
-        timed = [family for family in here if family.seconds and len(family.scores) > 1][:MOST_LINES]
+        timed = [family for family in here if family.seconds]
         if not timed or not seconds_compare(here):
             continue
+        first = [family.cells[0] for family in timed]
+        metric = first[0].metric
+        side = 1 if timed[0].lower else -1
+        order = sorted(range(len(timed)), key=lambda i: side * timed[i].expected_best(1)[0])
+        shown = [timed[i] for i in named(first, order)]
         marks = []
-        for i, family in enumerate(timed):
+        for i, family in enumerate(shown):
             best, label = family.expected_best(100), family.cells[0].method
             x = tuple((family.seconds or 0.0) * k for k in range(1, len(best) + 1))
-            metric = family.cells[0].metric
             names = tuple(f"{label}, best of {k}: {precise(metric, score)}" for k, score in enumerate(best, 1))
             marks.append(Mark("line", x, tuple(best), label=label, tone=i + 1, names=names))
-        cell = here[0].cells[0]
-        keys = [key for key in ROW_AXES if cell.setting(key) is not None and key in ("train_size", "label_noise")]
+        keys = [key for key in ROW_AXES if first[0].setting(key) is not None and key in ("train_size", "label_noise")]
+        more = f" {len(timed) - len(shown)} more methods are not drawn." if len(timed) > len(shown) else ""
         yield Chart(
-            f"budget-{cell.spec.task}", f"Expected best score: {described(cell, keys)}", "seconds of runs",
-            metric_name(cell.metric), tuple(marks), log=True, note="Unbiased, over a method's settings and seeds.",
-            hundredths=hundredths(cell.metric),
+            f"budget-{first[0].spec.task}", f"Expected best score: {described(first[0], keys)}", "seconds of runs",
+            metric_name(metric), tuple(marks), log=True, hundredths=hundredths(metric),
+            note=f"Unbiased, over a method's settings and seeds.{more}",
         )  # fmt: skip

@@ -66,7 +66,7 @@ def _write(chart: Chart, stem: Path) -> list[Path]:
     _dress(axes, chart)
     for mark in chart.marks:
         _draw(axes, mark)
-    _add_legend(axes, chart)
+    _add_legend(axes)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script the font lacks
@@ -137,10 +137,20 @@ def _draw(axes: Axes, mark: Mark) -> None:
             [b - a for a, b in zip(mark.x, mark.high, strict=True)],
         ]
         axes.errorbar(
-            mark.x, mark.y, xerr=ends, fmt="D", color=colour, markersize=2 + wide, elinewidth=wide, capsize=0, zorder=4
+            mark.x,
+            mark.y,
+            xerr=ends,
+            fmt="D",
+            color=colour,
+            markersize=2 + wide,
+            elinewidth=wide,
+            capsize=0,
+            zorder=4,
+            label=label,
         )
 
 
-def _add_legend(axes: Axes, chart: Chart) -> None:
-    if any(mark.label for mark in chart.marks):
-        axes.figure.legend(fontsize=6.5, frameon=False, loc="outside lower left", ncols=3)
+def _add_legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if once := dict(zip(labels, handles, strict=True)):
+        axes.figure.legend(once.values(), once.keys(), fontsize=6.5, frameon=False, loc="outside lower left", ncols=3)

@@ -155,11 +155,12 @@ def _shape(tone: int, x: float, y: float, css: str, name: str, r: float = 3.4) -
 
 
 def _legend(marks: Sequence[Mark], left: float) -> tuple[str, float]:
-    """Entries in rows as wide as the picture, and their height."""
-    parts, at, row = [], 8.0, 0
+    """Entries in rows as wide as the picture, each name once, and their height."""
+    first: dict[str, Mark] = {}
     for mark in marks:
-        if not mark.label:
-            continue
+        first.setdefault(mark.label, mark)
+    parts, at, row = [], 8.0, 0
+    for mark in (mark for label, mark in first.items() if label):
         text = mark.label if len(mark.label) <= 60 else mark.label[:59] + "\N{HORIZONTAL ELLIPSIS}"
         width = 34 + _LETTER * len(text)
         if at > 8 and at + width > _WIDTH:
@@ -171,7 +172,7 @@ def _legend(marks: Sequence[Mark], left: float) -> tuple[str, float]:
             parts.append(_rectangle(at, 22, y - 9, 10, css))
         else:
             dash = DASHES[mark.tone % TONES] or ("4 3" if mark.kind == "rule" else "")
-            parts.append(_line(at, y - 4, at + 22, y - 4, f"{mark.kind} {css}", dash))
+            parts.append(_line(at, y - 4, at + 22, y - 4, f"{mark.kind.removesuffix('s')} {css}", dash))
         parts.append(_text(at + 27, y, text, "start", mark.label))
         at += width
     return "".join(parts), (24 + 18 * row if parts else 0)

@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 import pytest
 
 from ftbench.errors import StoreError
+from ftbench.methods import METHODS
 from ftbench.reporting.charts import charts
 from ftbench.reporting.conclusions import as_lines, conclusions
+from ftbench.reporting.crowd import far
 from ftbench.reporting.figures import write_figures
-from ftbench.reporting.marks import Chart, Mark
+from ftbench.reporting.marks import MOST_LINES, Chart, Mark
 from ftbench.reporting.page import origins, to_html
 from ftbench.reporting.select import with_metric
 from ftbench.reporting.study import Study
@@ -89,7 +91,66 @@ def test_every_run_is_a_point() -> None:
 def test_references_far_away_do_not_squeeze_the_runs() -> None:
     found = charts(Study([*arms([0.70, 0.72], [0.71, 0.73]), references(scores={"linear": 0.69, "majority": 0.1})]))[0]
     assert [mark.label for mark in found.marks if mark.kind == "rule"] == ["linear"]
-    assert "Outside the picture: majority 0.100" in found.note
+    assert "outside: majority 0.100" in [mark.label for mark in found.marks]
+
+
+def field(means: dict[str, float], **more: object) -> list[Record]:
+    """Two runs of each method around its mean, a hundredth of a point apart."""
+    stacks = {name: () if name == "std" else (MethodSpec(name),) for name in means}
+    return [run(means[m] + 0.0001 * s, s, stacks[m], **more) for m in means for s in (0, 1)]  # type: ignore[arg-type]
+
+
+FIELD = {"std": 0.80, "r3f": 0.81, "smart": 0.79, "bss": 0.805, "sam": 0.82, "bitfit": 0.30}
+
+
+def test_an_arm_far_off_does_not_squeeze_the_others() -> None:
+    found = {chart.name: chart for chart in charts(Study(field(FIELD)))}
+    assert found["runs-rte"].categories == ("sam", "r3f", "bss", "std", "smart"), "the best on top"
+    assert found["differences-rte"].categories == ("sam", "r3f", "bss", "smart")
+    for name, text in (("runs", "bitfit 0.300"), ("differences", "bitfit -0.5000"), ("cost", "bitfit 0.300 at 10.0 s")):
+        chart = found[f"{name}-rte"]
+        assert [mark.label for mark in chart.marks if "outside" in mark.label] == [f"outside: {text}"]
+        assert min(x for mark in chart.marks for x in (mark.y if name == "cost" else mark.x)) >= -0.011
+        assert text in to_svg(chart)
+
+
+def test_the_best_is_on_top_where_less_is_better() -> None:
+    found = charts(Study(field(FIELD, metric="mse", facts={"lower_is_better": True})))
+    assert found[0].categories == ("smart", "std", "bss", "r3f", "sam")
+
+
+@pytest.mark.parametrize(
+    ("means", "widths", "expected"),
+    [([0.8, 0.8, 0.8, 0.1], (), []), ([0.8, 0.81, 0.82, 0.83, 0.1], (), [4]), ([0.8] * 5, (), []), ([], (), []),
+     ([0.8, 0.81, 0.82, 0.83, 0.1], [0.2] * 5, []), ([0.0, 0.25, 0.5, 0.75, 1.0], (), [])],
+)  # fmt: skip
+def test_who_is_far(means: list[float], widths: list[float], expected: list[int]) -> None:
+    assert [i for i, away in enumerate(far(means, widths)) if away] == expected
+
+
+def test_a_difference_shows_whether_it_is_decided() -> None:
+    scores = [0.70, 0.71, 0.72, 0.70, 0.71, 0.72]
+    near = [run(s + 0.02 * (-1) ** i, i, (MethodSpec("smart"),)) for i, s in enumerate(scores)]
+    found = charts(Study([*arms(scores, [s + 0.05 + 0.001 * i for i, s in enumerate(scores)]), *near]))
+    (chart,) = [chart for chart in found if chart.name == "differences-rte"]
+    shown = dict(zip(chart.categories, [mark.label for mark in chart.marks if mark.kind == "bars"], strict=True))
+    assert shown == {"r3f": "95 % interval, decided", "smart": "95 % interval, undecided"}
+    assert not [mark for mark in chart.marks if mark.kind == "thin bars"], "the same interval is not drawn twice"
+
+
+def test_std_and_the_front_have_names_among_many() -> None:
+    means = {name: 0.80 + 0.001 * i for i, name in enumerate(["std", *METHODS][:20])} | {"std": 0.79}
+    chart = next(chart for chart in charts(Study(field(means))) if chart.name == "cost-rte")
+    named = [mark.label for mark in chart.marks if mark.kind == "points"]
+    assert named[0] == "std" and max(means, key=lambda name: means[name]) in named and named[-1] == "others"
+    assert len(named) == MOST_LINES + 1
+
+
+def test_a_legend_says_everything_once(tmp_path: Path) -> None:
+    marks = [Mark("bars", (x,), (x,), (x,), (x,), label="an interval") for x in (0.0, 1.0)]
+    chart = Chart("a", "t", "x", "", (*marks, Mark("points", label="b")), ("one", "two"))
+    assert len(re.findall(">an interval<", to_svg(chart))) == 1 and ">b<" in to_svg(chart)
+    assert write_figures([chart], tmp_path)
 
 
 def test_nothing_to_draw_is_no_picture() -> None:
