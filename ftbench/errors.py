@@ -55,3 +55,15 @@ def explain(error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
     system = error.strerror if isinstance(error, OSError) else None
     return _DISK.get(number or 0) or system or str(error)
+
+
+class OneRowTooMuch(RuntimeError):
+    """One row is more than the memory holds while nothing is trained: smaller micro-batches do not help."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or the GPU had no memory left, however that was said."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("out of memory", "outofmemory", "can't allocate memory", "cublas_status_alloc_failed")
+    )

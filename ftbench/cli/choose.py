@@ -210,14 +210,14 @@ def show(found: Any, choosing: Choosing, grid: Grid, *, as_json: bool, quiet: bo
     import json as codec
 
     from ftbench.reporting.choice_page import page_of, to_html, to_markdown, to_terminal
-    from ftbench.runs.files import plain, to_json, write_atomic
+    from ftbench.runs.files import plain, slug, to_json, write_atomic
 
     assert choosing.final is not None
     page = page_of(found, choosing.final)
-    base = choosing.store.root / f"choice-{found.task}"
-    write_atomic(base.with_suffix(".html"), to_html(page, grid.records).encode())
-    write_atomic(base.with_suffix(".md"), to_markdown(page).encode())
-    write_atomic(base.with_suffix(".json"), to_json(found.to_json()))
+    base = choosing.store.root / f"choice-{slug(found.task)}"
+    write_atomic(Path(f"{base}.html"), to_html(page, grid.records).encode())
+    write_atomic(Path(f"{base}.md"), to_markdown(page).encode())
+    write_atomic(Path(f"{base}.json"), to_json(found.to_json()))
     if as_json:
         print(codec.dumps(plain({**found.to_json(), "says": list(page.conclusions)}), indent=2, ensure_ascii=False))
     else:

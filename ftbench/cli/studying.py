@@ -14,6 +14,7 @@ from ftbench.cli.output import print_records
 from ftbench.cli.study import Prepared, attended
 from ftbench.cli.written import prepare, settings
 from ftbench.errors import UsageError
+from ftbench.methods import names_only
 from ftbench.models.locate import Checkpoint
 from ftbench.reporting.render import render
 from ftbench.runs.estimate import Estimate, estimate
@@ -54,6 +55,7 @@ class Whole:
         return merge([part.stages for part in self.parts])
 
 
+@names_only()
 def run_file(
     name: str,
     profile: str | None,
@@ -92,6 +94,7 @@ def run_file(
     return failed
 
 
+@names_only()
 def plan_file(
     name: str,
     profile: str | None,

@@ -16,7 +16,7 @@ from ftbench.cli.study import Prepared, preparing
 from ftbench.cli.summarize import summarize
 from ftbench.cli.variability import variability
 from ftbench.errors import UsageError
-from ftbench.methods import split_stack
+from ftbench.methods import names_only
 from ftbench.runs.study_file import Source, Stage, cells
 
 #: what a study file may ask for
@@ -41,6 +41,7 @@ def settings() -> dict[str, dict[str, Any]]:
     return {command: {_dashed(name): kind for name, kind in _flags(run).items()} for command, run in COMMANDS.items()}
 
 
+@names_only()
 def prepare(stage: Stage, source: Source, output_dir: Path, machine: Mapping[str, Any]) -> list[Prepared]:
     """What the commands of a stage would do. machine: flags of ``OF_THE_RUN`` that are given.
 
@@ -51,7 +52,6 @@ def prepare(stage: Stage, source: Source, output_dir: Path, machine: Mapping[str
     found = []
     for cell in _singles(stage, kinds):
         values = {name.replace("-", "_"): _value(source, name, value, kinds[name]) for name, value in cell.items()}
-        _require_no_code(source, cell)
         given = {**machine, "context": ALONE}
         own = {name: value for name, value in given.items() if name in inspect.signature(run).parameters}
         try:
@@ -62,24 +62,6 @@ def prepare(stage: Stage, source: Source, output_dir: Path, machine: Mapping[str
             raise UsageError(f"{source.path.name}{f', line {line}' if line else ''}: {error}") from error
         found += prepared
     return found
-
-
-def _require_no_code(source: Source, cell: Mapping[str, Any]) -> None:
-    """Raises UsageError for a method given as ``module:Class``, which would run whatever the module holds."""
-    named = [str(each) for key in ("method", "tune") for each in _as_list(cell.get(key))]
-    for call in (call for text in named for call in split_stack(text)):
-        _, colon, fields = call.partition(":")
-        if colon and "=" not in fields.partition(":")[0]:
-            line = source.line_with(f"'{call}'")
-            where = f"{source.path.name}{f', line {line}' if line else ''}"
-            raise UsageError(
-                f"{where}: '{call}' is a Python module, and a study file runs no code. Install the method as an entry "
-                "point (docs/adding.md), then it has a name"
-            )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _singles(stage: Stage, kinds: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

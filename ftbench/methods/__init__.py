@@ -14,7 +14,9 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
 from ftbench.errors import UsageError
@@ -66,6 +68,18 @@ ALIASES: dict[str, str] = {
     "repina-mlp": "capcort-mlp",
 }
 
+_NAMES_ONLY: ContextVar[bool] = ContextVar("names_only", default=False)
+
+
+@contextmanager
+def names_only() -> Iterator[None]:
+    """Within, methods are those that have a name: a path (``module:Class``), whoever names it, is refused unread."""
+    token = _NAMES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _NAMES_ONLY.reset(token)
+
 
 def names() -> list[str]:
     """Every method that can be named: those of the table, then those of other installed packages."""
@@ -76,11 +90,17 @@ def method_class(name: str) -> type[Method]:
     """The class of a method: of the table, of an installed package's entry point ``ftbench.methods``, or a user's own
     by its path (``my_package.module:MyMethod``, also in the present folder).
 
-    Raises UsageError with the nearest name, and for a path that is no method.
+    Raises UsageError with the nearest name, for a path that is no method, and for any path within ``names_only``.
     """
     path = name if _is_path(name) else find({**_entry_points(), **METHODS}, name, "method")
-    if path not in METHODS.values() and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # where `python -m` would look too
+    if _is_path(name):
+        if _NAMES_ONLY.get():
+            raise UsageError(
+                f"'{name}' is a Python module, and a study file runs no code. Install the method as an entry point "
+                "(docs/adding.md), then it has a name"
+            )
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # where `python -m` would look too
     found = import_object(path, "method")
     if path not in METHODS.values():
         _require_method(found, path)

@@ -61,7 +61,12 @@ class Attendant:
                     seen_taken.add(one)
                     self.progress.waiting(holder(self.store.folder(left[one])) or "another process")
                 elif state.name == "ended" and not self._tried_again(left[one], state):
-                    yield self._record(left.pop(one), state), one in seen_taken
+                    record = self._record(left[one], state)
+                    if record:
+                        del left[one]
+                        yield record, one in seen_taken
+                    else:
+                        taken[one] = time.monotonic() + TAKEN_SECONDS
             if due := [one for one, at in taken.items() if time.monotonic() >= at]:
                 for one in due:
                     del taken[one]
@@ -82,20 +87,22 @@ class Attendant:
         self.engine.start(self.plan, [spec.id], again=spec.id in self.again)
         return True
 
-    def _record(self, spec: RunSpec, state: State) -> Record:
+    def _record(self, spec: RunSpec, state: State) -> Record | None:
+        """What became of a run that has ended; None where a living process has it all the same."""
         if not state.reason:
             record = self.store.find(spec)
             if record is not None:
                 return record
             state = State(name="ended", reason="its worker left no result", log=state.log)
         claim = self.store.claim(spec)  # of a dead process
+        if claim is None:
+            return None
         try:
             details = f"{state.reason}\n\nThe end of its log:\n{tail(state.log)}\n"
             kind = TIME_LIMIT if state.timed_out else LOST
             return record_failure(self.store, spec, state.reason, details, Cost(), {}, failure=kind)
         finally:
-            if claim:
-                claim.release()
+            claim.release()
 
 
 def tail(path: Path | None) -> str:

@@ -1,14 +1,16 @@
 """A run is claimed by an exclusive file, so that several processes can work on one folder.
 
 ``claim.json`` holds host, pid and the process's start time; its modification time is the heartbeat.
-A claim is dead when its process is gone (same host) or has been silent for ten minutes (other host);
-a dead claim is taken over. Should two processes ever win, they write equal bytes.
+A claim is dead when its process is gone (same host, where the pids are the same ones: not in another container) or has
+been silent for ten minutes (elsewhere); a dead claim is taken over. Should two processes ever win, they write equal
+bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import socket
@@ -80,7 +82,7 @@ def _create(path: Path) -> str:
 
     The whole content appears at once: written aside, then linked to its name, which fails if that exists.
     """
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    me = {"host": socket.gethostname(), "pids": _pids(), "pid": os.getpid(), "started": psutil.Process().create_time()}
     content = json.dumps({**me, "token": uuid.uuid4().hex})
     temporary = path.with_name(f".{NAME}.{uuid.uuid4().hex[:8]}")
     try:
@@ -88,13 +90,28 @@ def _create(path: Path) -> str:
         try:
             os.link(temporary, path)
         except OSError as error:
-            if error.errno not in NO_LINKS:
+            if error.errno in NO_LINKS:
+                with path.open("x") as stream:
+                    stream.write(content)
+            elif not _is(path, content):  # NFS can say that there was one when it has just made ours
                 raise
-            with path.open("x") as stream:
-                stream.write(content)
     finally:
         temporary.unlink(missing_ok=True)
     return content
+
+
+def _is(path: Path, content: str) -> bool:
+    with contextlib.suppress(OSError):
+        return path.read_bytes() == content.encode()
+    return False
+
+
+@functools.cache
+def _pids() -> str:
+    """Which processes a pid here can name: containers may share a machine's name, not its pids."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
 
 
 def _bury(path: Path) -> bool:
@@ -120,11 +137,12 @@ def _is_dead(path: Path) -> bool:
         age = time.time() - path.stat().st_mtime
         claim = json.loads(path.read_text())
         host, pid, started = claim["host"], int(claim["pid"]), float(claim["started"])
+        here = host == socket.gethostname() and claim.get("pids", _pids()) == _pids()
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return _age(path) > BEAT_SECONDS  # damaged, and nobody is writing it
-    if host != socket.gethostname():
+    if not here:
         return age > DEAD_SECONDS
     try:
         process = psutil.Process(pid)

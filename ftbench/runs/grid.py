@@ -133,7 +133,7 @@ class Grid:
         """
         self._planned |= {spec.id: spec for spec in specs}
         if self._plan is None:
-            self._plan = path_for(self.store.root, specs)
+            self._plan = path_for(self.store.root, specs, self.models, self.options.to_json())
             with writing_in(self.store.root):
                 Manifest.cancel_file(self._plan).unlink(missing_ok=True)
         plan = Manifest(

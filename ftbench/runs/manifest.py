@@ -3,7 +3,8 @@
     runs/.studies/<name>.json    runs, tasks, checkpoints, options
     runs/.studies/<name>/        logs of workers, and what engines keep
 
-The name is a hash of the study's first runs, so the same command finds its plan again. No torch here.
+The name is a hash of the study's first runs, of where its models are and of how it is carried out: the same command
+finds its plan again, and no other command changes what workers go by. No torch here.
 """
 
 from __future__ import annotations
@@ -65,22 +66,41 @@ class Manifest:
         return path.with_suffix(".cancel")
 
     def write(self) -> None:
-        """Writes the file where it differs. Raises StoreError."""
-        store = Store(self.root)
+        """Writes the file where it differs. Raises StoreError.
+
+        What stands there already stays: another command that shares the plan may be in a later stage, with workers that
+        look for its runs.
+        """
+        store, before = Store(self.root), self._before()
+        runs = {each["id"]: each for each in before.get("runs", ())}
+        for spec in self.runs:
+            runs.setdefault(spec.id, {"id": spec.id, "folder": _relative(store, spec), "spec": _short(spec)})
         packed = to_json({
             "schema": SCHEMA,
             "command": list(self.command),
             "options": dict(self.options),
-            "tasks": dict(self.tasks),
+            "tasks": {**before.get("tasks", {}), **self.tasks},
             "models": {name: _checkpoint_to_json(model) for name, model in self.models.items()},
-            "parents": {name: str(folder.absolute()) for name, folder in self.parents.items()},
-            "runs": [{"id": spec.id, "folder": _relative(store, spec), "spec": _short(spec)} for spec in self.runs],
+            "parents": {
+                **before.get("parents", {}),
+                **{name: str(folder.absolute()) for name, folder in self.parents.items()},
+            },
+            "runs": list(runs.values()),
         }, indent=None)  # fmt: skip
         with writing_in(self.root):
             if self.path.is_file() and self.path.read_bytes() == packed:
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, packed)
+
+    def _before(self) -> dict[str, Any]:
+        """The file as it is; nothing where there is none that can be read."""
+        try:
+            Manifest.read(self.path)
+            found: dict[str, Any] = json.loads(self.path.read_text())
+        except (OSError, ValueError, StoreError):
+            return {}
+        return found
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -114,10 +134,13 @@ def tasks_of(data: Iterable[Data], *, strict: bool = True) -> dict[str, Any]:
     return packed
 
 
-def path_for(root: Path, first: Iterable[RunSpec]) -> Path:
-    """The plan file of the study that begins with these runs."""
-    digest = hashlib.sha256("".join(sorted(spec.id for spec in first)).encode()).hexdigest()
-    return root / FOLDER / f"{digest[:12]}.json"
+def path_for(
+    root: Path, first: Iterable[RunSpec], models: Mapping[str, Checkpoint], options: Mapping[str, Any]
+) -> Path:
+    """The plan file of the study that begins with these runs, done with these models and options."""
+    where = {name: _checkpoint_to_json(model) for name, model in models.items()}
+    digest = hashlib.sha256("".join(sorted(spec.id for spec in first)).encode() + to_json([where, dict(options)]))
+    return root / FOLDER / f"{digest.hexdigest()[:12]}.json"
 
 
 def manifests(root: Path) -> list[Path]:

@@ -158,6 +158,8 @@ def read(folder: Path) -> Record:
         raise ValueError(f"result.json has schema {schema}, which ftbench cannot read")
     for version in range(schema, SCHEMA):
         raw = UPGRADES[version](raw)
+    if not changed and (unknown := RunSpec.unknown(raw.get("spec"))):
+        raise NewerSchema(f"result.json has the unknown settings {', '.join(unknown)}: a newer ftbench wrote it")
     try:
         _require_shape(raw)
         identity = raw.pop("id")

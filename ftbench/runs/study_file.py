@@ -100,12 +100,13 @@ class Source:
         return None
 
     def line_with(self, message: str) -> int | None:
-        """The first line that has, quoted, a word that ``message`` quotes."""
+        """The first line that has, quoted, a word that ``message`` quotes; else the first that has more around it."""
         words = [word for word in re.findall(r"'([^']+)'", message) if len(word) > 1]
-        for number, line in enumerate(self.text.splitlines(), 1):
-            if any(f'"{word}"' in line or f"'{word}'" in line for word in words):
-                return number
-        return None
+        quoted = [re.findall(r"\"([^\"]*)\"|'([^']*)'", line) for line in self.text.splitlines()]
+        texts = [[double or single for double, single in pairs] for pairs in quoted]
+        whole = [number for number, line in enumerate(texts, 1) if set(line) & set(words)]
+        part = [number for number, line in enumerate(texts, 1) if any(word in text for word in words for text in line)]
+        return next(iter([*whole, *part]), None)
 
 
 def find_study(name: str) -> Path:

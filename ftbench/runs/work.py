@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ftbench.errors import Interrupted, StoreError, UsageError
+from ftbench.errors import Interrupted, OneRowTooMuch, StoreError, UsageError, is_out_of_memory
 from ftbench.lookup import import_object
 from ftbench.models.locate import Checkpoint
 from ftbench.runs.engines import Setup
@@ -225,22 +225,17 @@ def set_up(options: Options) -> Any:
     return choose_device(options.device)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the machine or the GPU had no memory left, however that was said."""
-    text = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, MemoryError) or any(
-        sign in text for sign in ("out of memory", "outofmemory", "can't allocate memory", "cublas_status_alloc_failed")
-    )
-
-
 def smaller_micro_batch(spec: RunSpec, used: int | None, error: Exception) -> int | None:
     """Half of the rows that were too many at once; None where that is not what is wrong or one row is too many."""
     size = used or spec.micro_batch or spec.batch_size
-    return size // 2 if spec.kind in TUNED and size > 1 and is_out_of_memory(error) else None
+    too_many = is_out_of_memory(error) and not isinstance(error, OneRowTooMuch)
+    return size // 2 if spec.kind in TUNED and size > 1 and too_many else None
 
 
 def explain_failure(spec: RunSpec, error: Exception, used: int | None = None) -> str:
     """One line for a failed run; out of memory says what to try. used: rows of a micro-batch, if not those asked for"""
+    if isinstance(error, OneRowTooMuch):
+        return f"{error}. Try a smaller --max-length, --precision bf16, fewer runs at a time, or fewer beams"
     if is_out_of_memory(error):
         size = used or spec.micro_batch or spec.batch_size
         rows = f"micro-batches of {size} row{'s' * (size > 1)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import io
 import itertools
 import json
 import re
@@ -119,18 +120,21 @@ def only_table(folder: Path, stems: tuple[str, ...]) -> Path | None:
 
 
 def _read_separated(path: Path, header: tuple[str, ...], encoding: str, *, tsv: bool) -> DataFrame:
-    """All cells as texts; "NA" and "null" are texts too."""
+    """All cells as texts; "NA" and "null" are texts too. A blank line is an empty cell where there is one column, but
+    for those at the end, else it is nothing."""
     import pandas
 
     encoding = encoding or _encoding(path)
     # a quote in a TSV is a quote: GLUE's files have unbalanced ones
     dialect = _Dialect("\t", csv.QUOTE_NONE) if tsv else _sniff(path, encoding)
+    alone = _has_one_column(path, encoding, dialect)
+    text = path.read_bytes().decode(encoding).strip("\r\n") if alone else ""
     with warnings.catch_warnings():
         # with index_col=False pandas only warns when it drops the cells of a row that is too long
         warnings.simplefilter("error", pandas.errors.ParserWarning)
         try:
             table: DataFrame = pandas.read_csv(
-                path,
+                io.StringIO(text) if alone else path,
                 sep=dialect.delimiter,
                 quoting=dialect.quoting,
                 skiprows=dialect.skip,
@@ -139,6 +143,7 @@ def _read_separated(path: Path, header: tuple[str, ...], encoding: str, *, tsv: 
                 index_col=False,
                 encoding=encoding,
                 header=None,
+                skip_blank_lines=not alone,
             )
         except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
             raise UsageError(f"'{path}' is not a table with one number of columns: {error}") from error
@@ -193,6 +198,17 @@ def _sniff(path: Path, encoding: str) -> _Dialect:
             if len(widths) == 1 and widths != {1}:
                 return _Dialect(delimiter)
     return _Dialect(",")
+
+
+def _has_one_column(path: Path, encoding: str, dialect: _Dialect) -> bool:
+    """By the first line that is not blank."""
+    with path.open(encoding=encoding, newline="") as stream, _long_cells():
+        lines = itertools.islice(stream, dialect.skip, None)
+        try:
+            rows = csv.reader(lines, delimiter=dialect.delimiter, quoting=dialect.quoting)
+            return len(next((row for row in rows if row), ())) == 1
+        except csv.Error:  # a cell beyond the limit, see ``_sniff``
+            return False
 
 
 def _read_csv(path: Path, header: tuple[str, ...], encoding: str) -> DataFrame:

@@ -12,6 +12,7 @@ from ftbench.metrics import CALIBRATION, METRICS
 from ftbench.models.backbone import Backbone
 from ftbench.models.modes import evaluating
 from ftbench.training.batches import Tokens, collate
+from ftbench.training.memory import in_halves
 from ftbench.training.precision import autocast
 from ftbench.types import Rows
 
@@ -33,14 +34,14 @@ def predict(backbone: Backbone, tokens: Tokens, precision: str = "fp32") -> Arra
 def over_rows(backbone: Backbone, tokens: Tokens, compute: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> Array:
     """``compute`` (inputs of a batch to (rows, k) float32) over all rows, batched by length: (n, k) in the rows' order.
 
-    In evaluation mode; the model's mode is put back after.
+    In evaluation mode; the model's mode is put back after. Where memory ends, batches are halved. Raises OneRowTooMuch.
     """
     order = np.argsort(-tokens.lengths, kind="stable")
-    pieces = []
+    pieces: list[torch.Tensor] = []
     with evaluating(backbone.model):
         for start in range(0, len(order), EVAL_BATCH):
-            inputs = collate_for(backbone, tokens, order[start : start + EVAL_BATCH])
-            pieces.append(compute(inputs))
+            batch = order[start : start + EVAL_BATCH]
+            pieces += in_halves(lambda part: compute(collate_for(backbone, tokens, part)), batch)
     computed = torch.cat(pieces).cpu().numpy()
     out = np.empty_like(computed)
     out[order] = computed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ftbench.models.modes import evaluating
 from ftbench.models.seq2seq import Seq2Seq
 from ftbench.training.batches import Tokens
 from ftbench.training.evaluate import collate_for
+from ftbench.training.memory import in_halves
 from ftbench.training.precision import autocast
 from ftbench.types import RunSpec
 
@@ -51,7 +53,7 @@ def write_summaries(
     path:   a JSONL file that grows batch by batch, ``{"row": position, "summary": text}`` a line
     attend: told after every batch how many are written of how many; what it raises ends the writing
 
-    Raises StoreError where the file cannot be written.
+    Where memory ends, batches are halved. Raises StoreError where the file cannot be written, OneRowTooMuch.
     """
     settings = settings_of(spec)
     order = np.argsort(-documents.lengths, kind="stable")
@@ -61,8 +63,8 @@ def write_summaries(
     with evaluating(network.model):
         for batch in batches:
             if not all(int(position) in found for position in batch):
-                texts = _write(network, documents, batch, spec.precision, settings)
-                new = dict(zip(map(int, batch), texts, strict=True))
+                parts = in_halves(lambda part: _write(network, documents, part, spec.precision, settings), batch)
+                new = dict(zip(map(int, batch), chain.from_iterable(parts), strict=True))
                 if file:
                     file.add(new)
                 found |= new

@@ -201,13 +201,17 @@ class RunSpec:
         return {**dataclasses.asdict(self), "source": dict(self.source)}
 
     @classmethod
+    def unknown(cls, data: object) -> list[str]:
+        """The fields that this version does not know; none where ``data`` is no spec at all."""
+        return sorted(map(str, data.keys() - cls.__dataclass_fields__)) if isinstance(data, Mapping) else []
+
+    @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunSpec:
         """Reads ``spec.json`` of this or an older version: fields it lacks have their introduced value.
 
         Raises ValueError for a field that this version does not know.
         """
-        unknown = sorted(data.keys() - cls.__dataclass_fields__)
-        if unknown:
+        if unknown := cls.unknown(data):
             raise ValueError(f"unknown fields {', '.join(unknown)}: written by a newer ftbench?")
         introduced = _introduced()
         methods = tuple(MethodSpec(**m) for m in data.get("methods", ()))

@@ -118,6 +118,29 @@ def test_another_host_is_judged_by_its_heartbeat(tmp_path: Path, age: float, is_
     assert (take(tmp_path) is not None) == is_free
 
 
+@pytest.mark.parametrize(("age", "is_free"), [(0.0, False), (DEAD_SECONDS + 30, True)])
+def test_another_container_on_this_host_is_judged_by_its_heartbeat(tmp_path: Path, age: float, is_free: bool) -> None:
+    """Its pids are others: none of them says whether a process of it lives."""
+    write(tmp_path, pids="pid:[1]", pid=2**22 + 1, age=age)
+    assert (take(tmp_path) is not None) == is_free
+
+
+def test_a_link_whose_answer_was_lost_is_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS says EEXIST where it made the link and the question was sent twice."""
+    link = os.link
+
+    def twice(*arguments: Any) -> None:
+        link(*arguments)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", twice)
+    held = take(tmp_path)
+    assert held is not None and not leftovers(tmp_path)
+    assert take(tmp_path) is None, "of another it still says what is so"
+    held.release()
+    assert not held.path.exists()
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "null", "[]", "3", '{"host": 1}', '{"host": "h", "pid": "x", "started": 0}', "\0\0"]
 )

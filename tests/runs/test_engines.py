@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,22 @@ def test_status_and_cancel_read_the_disk(study: Callable[..., Any], tmp_path: Pa
     assert study("std", seeds=[0, 1]).heard.begun == [done.records[0].result.spec.id], "a new command lifts the stop"
     with pytest.raises(UsageError, match="has no study"):
         studies(tmp_path)
+
+
+def test_commands_that_begin_alike_leave_each_other_their_plans(study: Callable[..., Any], tmp_path: Path) -> None:
+    """Other options have a plan of their own; in a shared one the runs of a later stage stay for its workers."""
+    first = study("std", "r3f", seeds=[0])
+    specs = [record.result.spec for record in first.records]
+    plan = first.grid.write_plan(specs, for_workers=False)
+    study("std", "r3f", seeds=[0], retries=2)
+    paths = set((tmp_path / "runs" / ".studies").glob("*.json"))
+    assert len(paths) == 2 and plan.path in paths
+    assert {Manifest.read(path).options["retries"] for path in paths} == {0, 2}
+    later = [replace(spec, seed=1) for spec in specs]
+    first.grid.write_plan(later, for_workers=False)
+    again = study("std", "r3f", seeds=[0])
+    assert again.grid._plan == plan.path
+    assert [spec.id for spec in Manifest.read(plan.path).runs] == [spec.id for spec in (*specs, *later)]
 
 
 def test_a_plan_file_that_is_not_one_is_an_error(study: Callable[..., Any], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ftbench.errors import Interrupted
+from ftbench.errors import Interrupted, OneRowTooMuch
 from ftbench.methods import METHODS, method_class
 from ftbench.methods.r3f import R3F
 from ftbench.runs import grid as grids
@@ -22,7 +22,9 @@ from ftbench.runs.store import read_all
 from ftbench.runs.work import explain_failure
 from ftbench.tasks import resolve
 from ftbench.tasks.sources import load
+from ftbench.training import watch
 from ftbench.types import Cost, Data, Record, Result, RunSpec
+from ftbench.types.run import CHECKPOINT
 
 #: a user's own method, as a module of its own: does what it is told to
 PLUGIN = """
@@ -220,6 +222,33 @@ def test_a_run_that_was_interrupted_keeps_its_smaller_micro_batch(
     full[0] = False
     again = study("trouble", root=tmp_path / "other").records[0]
     assert (again.folder / "result.json").read_bytes() == whole
+
+
+def test_a_row_too_large_to_evaluate_costs_no_training(
+    study: Callable[..., Any], trouble: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smaller micro-batches would not help: the checkpoint stays for the command that is tried next."""
+    trouble(None)
+    begun: list[int] = []
+
+    def penalty(self: Any, batch: Any, out: Any, views: Any) -> None:
+        begun.append(len(batch.labels))
+
+    monkeypatch.setattr(method_class("trouble"), "penalty", penalty)
+    predict = watch.predict
+
+    def too_large(*given: Any, **more: Any) -> Any:
+        raise OneRowTooMuch("out of memory at a single row, in an evaluation: CUDA out of memory")
+
+    monkeypatch.setattr(watch, "predict", too_large)
+    (record,) = study("trouble", checkpoint_every=1).records
+    assert set(begun) == {8}, "at no other micro-batch"
+    assert record.result.error.startswith("out of memory at a single row") and "--max-length" in record.result.error
+    assert (record.folder / CHECKPOINT).exists()
+    steps = len(begun)
+    monkeypatch.setattr(watch, "predict", predict)
+    (record,) = study("trouble", retry_failed=True).records
+    assert record.result.status == "ok" and len(begun) < 2 * steps
 
 
 def test_retries_repeat_a_failure(

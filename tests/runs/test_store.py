@@ -204,6 +204,19 @@ def test_a_newer_schema_is_refused_and_left_alone(store: Store) -> None:
     assert path.read_text() == newer
 
 
+def test_a_whole_result_with_settings_of_tomorrow_is_left_alone(store: Store) -> None:
+    """Fields are added without another schema: an older ftbench knows the run's id, not what it was."""
+    path = save(store, spec()).folder / "result.json"
+    raw = json.loads(path.read_text())
+    raw["spec"]["colour"] = 1
+    del raw["checksum"]
+    newer = json.dumps({**raw, "checksum": stores._checksum(raw)})
+    path.write_text(newer)
+    with pytest.raises(StoreError, match="unknown settings colour: a newer ftbench wrote it"):
+        store.find(spec())
+    assert path.read_text() == newer and "colour" in read_all([store.root]).skipped[0]
+
+
 def test_an_older_schema_is_upgraded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(store, spec()).folder / "result.json"
 

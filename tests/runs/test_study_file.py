@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from ftbench.cli.run import plan, run
-from ftbench.cli.studying import _opened, _whole
+from ftbench.cli.studying import _opened, _whole, plan_file, run_file
 from ftbench.cli.written import COMMANDS, prepare, settings
 from ftbench.errors import UsageError
+from ftbench.methods import method_class
 from ftbench.models.locate import Checkpoint
 from ftbench.reporting.claims import claims
 from ftbench.runs.overview import look_ahead
@@ -174,13 +176,36 @@ def test_what_is_wrong_is_said_with_its_line(written: Any, text: str, said: str)
     ('[defaults]\nno-baseline = "yes"\n', "line 2: 'no-baseline' is 'yes': expected true or false"),
     ('[defaults]\nsteps = 4\nepochs = 2\n', "give --epochs or --steps"),
     ('[axes]\nmethod = ["os.path:join"]\n', "line 2: 'os.path:join' is a Python module, and a study file runs no code"),
-    ('[axes]\nmethod = ["r3f+os:system:x=1"]\n', "'os:system:x=1' is a Python module"),
+    ('[axes]\nmethod = ["r3f+os:system:x=1"]\n', "line 2: 'os:system' is a Python module"),
+    ('[defaults]\nmethod = "r3f"\nsearch = ["os:system:weight=1,2"]\n', "line 3: 'os:system' is a Python module"),
     ('[axes]\nmethod = ["r3ff"]\n', "line 2: unknown method 'r3ff'. Did you mean 'r3f'"),
 ])  # fmt: skip
 def test_what_the_command_refuses_is_said_with_its_line(written: Any, tmp_path: Path, text: str, said: str) -> None:
     study, source = read_study(written(text), None, settings())
     with pytest.raises(UsageError, match=said):
         prepare(study.stages[0], source, tmp_path / "runs", {})
+
+
+#: how a study is carried out, and looked at
+WAYS: dict[str, Any] = {
+    "plan": lambda: plan_file("x", None, None, {}, sample=0, commands=False, as_json=False),
+    "run": lambda: run_file("x", None, None, {}, save_model=None, track=None, quiet=True, as_json=False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_that_a_study_names_is_imported(
+    way: str, written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even what is named when a later stage is planned."""
+    (tmp_path / f"mine_{way}.py").write_text("class X: pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ftbench.cli.studying._opened", lambda *given: method_class(f"mine_{way}:X"))
+    with pytest.raises(UsageError, match=f"'mine_{way}:X' is a Python module"):
+        WAYS[way]()
+    assert f"mine_{way}" not in sys.modules
+    with pytest.raises(UsageError, match=f"'mine_{way}:X' is not a method"):
+        method_class(f"mine_{way}:X")  # outside of a study it is read
 
 
 def test_excludes_of_everything_are_an_error(written: Any, tmp_path: Path) -> None:

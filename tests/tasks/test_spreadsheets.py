@@ -65,6 +65,28 @@ def test_another_encoding_is_refused_and_then_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_blank_line_is_an_empty_cell_of_an_only_column(name: str, end: str, tmp_path: Path) -> None:
+    """Spreadsheets write it so; left out, all rows behind it would go with the wrong predictions."""
+    path = tmp_path / name
+    lines = ["", "text", "good film", "", "bad film", "", ""]
+    path.write_bytes(end.join(lines).encode())
+    assert read_table(path)["text"].tolist() == ["good film", "", "bad film"], "those at the end are no cells"
+    path.write_text('text\na\n""\n' if name == "x.csv" else "text\na\n\nb")
+    assert len(read_table(path)) == (2 if name == "x.csv" else 3)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+def test_a_blank_line_among_several_columns_is_nothing(name: str, tmp_path: Path) -> None:
+    sep = "\t" if name.endswith("tsv") else ","
+    path = tmp_path / name
+    path.write_text(
+        "\n\n".join(sep.join(row) for row in [("text", "label"), ("a", "0"), ("", ""), ("b", "1")]) + "\n\n"
+    )
+    assert read_table(path)["text"].tolist() == ["a", "", "b"]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
 def test_two_columns_of_one_name(name: str, tmp_path: Path) -> None:
     sep = "\t" if name.endswith("tsv") else ","
     path = tmp_path / name

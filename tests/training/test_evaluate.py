@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ftbench.errors import OneRowTooMuch
 from ftbench.metrics import METRICS
 from ftbench.training import evaluate
 from ftbench.training.batches import tokenize
@@ -38,6 +39,37 @@ def test_logits_are_in_the_rows_order_whatever_the_batches(run: Any, monkeypatch
         with torch.no_grad():
             alone = network.model(**inputs).logits[0].numpy()
         np.testing.assert_allclose(logits[position], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_batches_are_halved_where_memory_ends(run: Any) -> None:
+    network, (tokens, _) = run
+    sizes: list[int] = []
+
+    def compute(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return network.forward(inputs).logits.float()
+
+    room = 21
+    whole = evaluate.over_rows(network, tokens, compute)
+    room = 6
+    sizes.clear()
+    np.testing.assert_allclose(evaluate.over_rows(network, tokens, compute), whole, rtol=1e-4, atol=1e-5)
+    assert sizes == [21, 10, 5, 5, 11, 5, 6]
+    room = 0
+    with pytest.raises(OneRowTooMuch, match="at a single row, in an evaluation: CUDA out of memory"):
+        evaluate.over_rows(network, tokens, compute)
+
+
+def test_other_errors_of_an_evaluation_are_what_they_are(run: Any) -> None:
+    network, (tokens, _) = run
+
+    def compute(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        raise RuntimeError("loose")
+
+    with pytest.raises(RuntimeError, match="loose"):
+        evaluate.over_rows(network, tokens, compute)
 
 
 @pytest.mark.parametrize("training", [True, False])

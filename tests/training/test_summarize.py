@@ -142,6 +142,25 @@ def test_what_others_wrote_is_not_taken_over(data: Any, model: Path, tmp_path: P
         writing.write_summaries(network, documents, spec, path / "below" / "a-file.jsonl")
 
 
+def test_fewer_documents_at_once_where_memory_ends(
+    data: Any, model: Path, tmp_path: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, path = locate(str(model)), tmp_path / "validation.jsonl"
+    network, spec = load_seq2seq(source, load_tokenizer(source), seed=0), make_spec(data, model)
+    documents = document_tokens(data.splits["validation"], network, spec, "")
+    whole = writing.write_summaries(network, documents, spec)
+    write = writing._write
+
+    def with_little_memory(network: Any, documents: Any, batch: Any, *more: Any) -> list[str]:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return write(network, documents, batch, *more)
+
+    monkeypatch.setattr(writing, "_write", with_little_memory)
+    assert writing.write_summaries(network, documents, spec, path) == whole
+    assert writing.write_summaries(network, documents, spec, path) == whole, "as they stand in the file"
+
+
 def test_settings_reach_generate(data: Any, model: Path, make_spec: Any) -> None:
     spec = make_spec(
         data, model, num_beams=3, length_penalty=2.0, min_new_tokens=2, max_new_tokens=5, no_repeat_ngram_size=2,

@@ -32,6 +32,8 @@ from ftbench.runs.store import Store
 
 #: between two looks at the queue; SLURM's controller serves everybody
 POLL_SECONDS = 3.0
+#: how often a question that has to be answered is asked
+ASKED = 5
 #: a task's time limit unless --time-limit says another, and how often a run may come to it before it has failed
 LIMIT_SECONDS, REQUEUES = 4 * 3600, 10
 #: SLURM says that the end is near so many seconds before it, and has no limits below a minute
@@ -64,19 +66,27 @@ class Slurm:
         self.setup = setup
         self._jobs = Jobs()
         self._left: dict[str, bool] = {}
+        self._before: dict[str, int] = {}
 
     def start(self, plan: Path, ids: Sequence[str], *, again: bool = False) -> None:
-        """Hands over those that no task is waiting for or busy with; raises UsageError for what sbatch refuses."""
+        """Hands over those that no task is waiting for or busy with.
+
+        Raises UsageError for what sbatch refuses, and where squeue does not say which tasks there are: these are in no
+        need of others beside them.
+        """
         if self._jobs.plan != plan:
             self._jobs = Jobs.of(plan)
-        there = self._jobs.look(fresh=True)
+        there = self._jobs.look_surely() if self._jobs.ids else {}
         new = [one for one in ids if again or self._jobs.ids.get(one) not in there]
+        self._left |= dict.fromkeys((one for one in ids if one not in new), again)
         for first in range(0, len(new), LARGEST_ARRAY):
-            self._submit(plan, new[first : first + LARGEST_ARRAY], again=again)
+            chunk = new[first : first + LARGEST_ARRAY]
+            self._before |= {one: self._jobs.result_of(one) for one in chunk if again}
+            self._submit(plan, chunk, again=again)
+            self._left |= dict.fromkeys(chunk, again)
+            self._jobs.write()  # at once: the next ones may be refused
         if new:  # what was seen of the queue before knows nothing of them
-            self._jobs.write()
             self._jobs.look(fresh=True)
-        self._left |= dict.fromkeys(ids, again)
 
     def _submit(self, plan: Path, ids: Sequence[str], *, again: bool) -> None:
         import submitit
@@ -99,10 +109,12 @@ class Slurm:
             with executor.batch():
                 jobs = [executor.submit(task) for task in tasks]
         except FailedJobError as error:
-            raise UsageError(f"sbatch refused the jobs: {_last_line(str(error))}") from error
+            there = len(set(self._jobs.ids.values()) & self._jobs.look(fresh=True).keys())
+            more = f". {there} others are in the queue; the same command finds them and goes on" if there else ""
+            raise UsageError(f"sbatch refused the jobs: {_last_line(str(error))}{more}") from error
         except OSError as error:
             raise StoreError(f"cannot write what SLURM needs in {logs_of(plan)}: {explain(error)}") from error
-        self._jobs.ids |= {one: job.job_id for one, job in zip(ids, jobs, strict=True)}
+        self._jobs.add({one: job.job_id for one, job in zip(ids, jobs, strict=True)})
 
     def states(self, wait: float) -> Mapping[str, State]:
         """See ``Engine``."""
@@ -124,10 +136,12 @@ class Slurm:
             return State(name="queued", **about)
         if said and self._left[one]:  # its folder has an old result
             return State(name="running", **about)
-        if self._jobs.has_result(one):
+        if (found := self._jobs.result_of(one)) and found != self._before.get(one):
             return State(name="ended", **about)
         if said:
             return State(name="running", **about)
+        if not self._jobs.answered:  # SLURM has said nothing since it was handed over
+            return State(name="queued", **about)
         text = log.read_text(errors="replace") if log.is_file() else ""
         timed_out = "timed-out too many times" in text
         reason = f"SLURM job {job} ended without a result: it was cancelled or killed, or its node failed"
@@ -149,9 +163,12 @@ class Jobs:
 
     plan: Path = Path()
     ids: dict[str, str] = field(default_factory=dict)
+    #: whether SLURM has answered since a task was last added
+    answered: bool = False
     _folders: dict[str, Path] = field(default_factory=dict)
     _there: dict[str, str] = field(default_factory=dict)
     _looked: float = -math.inf
+    _silent: str = ""
 
     @classmethod
     def of(cls, plan: Path) -> Jobs:
@@ -160,6 +177,11 @@ class Jobs:
         with contextlib.suppress(OSError, ValueError, TypeError):
             ids = {str(one): str(job) for one, job in json.loads(_file(plan).read_text()).items()}
         return cls(plan, ids)
+
+    def add(self, ids: Mapping[str, str]) -> None:
+        """Tasks that were just handed over."""
+        self.ids |= ids
+        self.answered = False
 
     def write(self) -> None:
         """Writes down which task has which run. Raises StoreError."""
@@ -178,19 +200,33 @@ class Jobs:
         if fresh or time.monotonic() - self._looked >= POLL_SECONDS:
             asked = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T"]
             said = subprocess.run(asked, capture_output=True, text=True, check=False)
-            if said.returncode == 0:
+            self._silent = _last_line(said.stderr) or f"exit code {said.returncode}" if said.returncode else ""
+            if not self._silent:
                 lines = [line.split() for line in said.stdout.splitlines()]
                 self._there = {line[0]: line[1] for line in lines if len(line) == 2}
+                self.answered = True
             self._looked = time.monotonic()
         return self._there
 
-    def has_result(self, one: str) -> bool:
-        """Whether the run's folder has one."""
+    def look_surely(self) -> dict[str, str]:
+        """As SLURM says it now, asked several times. Raises UsageError where it does not answer."""
+        for _ in range(ASKED):
+            found = self.look(fresh=True)
+            if not self._silent:
+                return found
+            time.sleep(POLL_SECONDS)
+        raise UsageError(f"squeue does not answer ({self._silent}): tasks of this study may be in the queue. Try later")
+
+    def result_of(self, one: str) -> int:
+        """When the run's result was written, in nanoseconds; 0 where it has none."""
         if one not in self._folders:
             plan = Manifest.read(self.plan)
             store = Store(plan.root)
             self._folders = {spec.id: store.folder(spec) for spec in plan.runs}
-        return (self._folders[one] / "result.json").is_file()
+        try:
+            return (self._folders[one] / "result.json").stat().st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
 
 
 def stop(jobs: Jobs, ids: Iterable[str]) -> None:
@@ -270,7 +306,7 @@ class Task:
 
     def _is_over(self) -> bool:
         plan = Path(self.plan)
-        return Manifest.cancel_file(plan).exists() or Jobs(plan).has_result(self.one)
+        return Manifest.cancel_file(plan).exists() or bool(Jobs(plan).result_of(self.one))
 
 
 def logs_of(plan: Path) -> Path:
