@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ftbench.cli import options as flags
-from ftbench.errors import FtbenchError
+from ftbench.errors import FtbenchError, UsageError
 
 app = typer.Typer(help="List what there is: tasks, methods, models, studies.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
@@ -55,19 +55,38 @@ def list_methods(
 
     Name one for its card: the equation, its fields and their defaults, where paper and released code differ.
     """
-    from ftbench.lookup import parse_call
     from ftbench.methods import ALIASES, method_class, names
 
-    wanted = [parse_call(ALIASES[name])[0] if name in ALIASES else name] if name else names()
-    rows = [_card(each, method_class(each)) for each in wanted]
-    if name and not json:
-        if name in ALIASES:
-            print(f"{name} stands for {ALIASES[name]}\n")
-        print(_whole_card(rows[0]))
+    if name:
+        (row,) = [_named(name)]
+        if json:
+            _show("methods", [row], (), json)
+            return
+        if "stands_for" in row:
+            print(f"{name} stands for {row['stands_for']}\n")
+        print(_whole_card(row))
         return
+    rows = [_card(each, method_class(each)) for each in names()]
+    rows += [_named(alias) for alias in ALIASES] if json else []
     _show("methods", rows, ("method", "family", "cost", "summary", "cite"), json)
     if not json:
         print("Other names: " + "; ".join(f"{other} is {call}" for other, call in ALIASES.items()))
+
+
+def _named(text: str) -> dict[str, Any]:
+    """The card of one method or alias, with the fields that are given or that the alias stands for.
+
+    Raises UsageError for a stack.
+    """
+    from ftbench.methods import ALIASES, method_class, parse_stack, split_stack
+
+    if len(split_stack(text)) > 1:
+        raise UsageError(f"'{text}' is a stack: name one method, such as {split_stack(text)[0]}")
+    (spec,) = parse_stack(text) or (None,)
+    name = spec.name if spec else "std"
+    card = _card(name, method_class(name))
+    fields = {**card["fields"], **(spec.fields if spec else {})}
+    return {**card, "fields": fields, **({"alias": text, "stands_for": ALIASES[text]} if text in ALIASES else {})}
 
 
 def _card(name: str, cls: Any) -> dict[str, Any]:

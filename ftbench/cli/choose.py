@@ -6,13 +6,15 @@ import math
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ftbench.cli import options as flags
-from ftbench.errors import UsageError
+from ftbench.cli.arms import CheckpointEvery
+from ftbench.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from ftbench.models.locate import Checkpoint
@@ -77,10 +79,12 @@ def choose(
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, rich_help_panel=MACHINE)] = None,
     jobs: flags.Jobs = "1",
     engine: flags.EngineName = None,
+    engine_option: flags.EngineOption = None,
     jobs_per_gpu: flags.JobsPerGpu = 1,
     time_limit: flags.TimeLimit = None,
     retries: flags.Retries = 0,
     deterministic: flags.Deterministic = False,
+    checkpoint_every: CheckpointEvery = 0,
     output_dir: flags.OutputDir = Path("runs"),
     json: Annotated[
         bool, typer.Option("--json", help="The choice as JSON on stdout, for scripts.", rich_help_panel=OUTPUT)
@@ -114,6 +118,10 @@ def choose(
     seconds = to_seconds(budget)
     kind = flags.one_of(kind, ("classification", "regression"), "kind")
     task = resolve(file, tuple(flags.flatten(text)), label, kind, encoding)  # type: ignore[arg-type]
+    if task.kind == "summarization":
+        raise UsageError(
+            f"task '{task.name}' is of summaries: choose is for classes and numbers. Try ftbench summarize"
+        )
     data = load(from_folder([task], data_dir)[0] if data_dir else task)
     models = [locate(name) for name in flags.flatten(model) or ["minilm"]]
     raced = to_candidates(data, models, methods, layers)
@@ -122,8 +130,8 @@ def choose(
     if not quiet:
         show_data(data, choosing)
     options = flags.machine(
-        jobs=jobs, engine=engine, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit, device=device, threads=threads,
-        retries=retries, deterministic=deterministic,
+        jobs=jobs, engine=engine, engine_option=engine_option, jobs_per_gpu=jobs_per_gpu, time_limit=time_limit,
+        device=device, threads=threads, retries=retries, deterministic=deterministic, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     choosing.jobs = options.setup.jobs
     with attended(choosing.store, choosing.data, models, options, quiet=quiet) as grid:
@@ -199,8 +207,17 @@ def race(choosing: Choosing, grid: Grid, *, quiet: bool) -> None:
         choosing.tell = grid.progress.message  # type: ignore[attr-defined]
         names = ", ".join(choosing.by_name)
         choosing.tell(f"In the race, as far as the time goes: {names}")
+    asked = grid.options.should_stop
+    grid.options = replace(grid.options, should_stop=lambda: asked() or choosing.is_hopeless)
     try:
         grid.run(choosing.stages(grid))
+    except Interrupted as error:
+        if asked() or not choosing.is_hopeless:
+            raise
+        raise UsageError(
+            f"--budget {choosing.budget:g}s is too short: not one run of {choosing.race.baseline} ended in it. Give "
+            "more, and the same command goes on"
+        ) from error
     finally:
         choosing.journal.save()
 

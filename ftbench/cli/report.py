@@ -112,7 +112,13 @@ def report(
         raise UsageError("--fail-on-regression needs --compare FOLDER")
     if by and form == "csv":
         raise UsageError("--format csv is one table: give --where instead of --by, or --format csv-long or json")
+    if sort and form in ("json", "csv-long"):
+        raise UsageError(f"--sort is of tables to read: --format {form} has a fixed order")
+    if table and form == "csv-long":
+        raise UsageError("--format csv-long is a row for each score of each run: it has no --table")
     named = [flags.one_of(name, (*REPORTS, *FURTHER, "all"), "table") for name in flags.flatten(table)]
+    if form == "csv" and (len(named) > 1 or "all" in named):
+        raise UsageError("--format csv is one table: name one with --table, or give --format json")
     every = "all" in named or (form == "json" and not named)
     usual = (DEFAULT[0], "search", *DEFAULT[1:], *FURTHER[1:-1])
     names = (*REPORTS, *FURTHER) if every else tuple(named) or usual
@@ -150,8 +156,8 @@ def _read(
         print(f"skipped {line}", file=sys.stderr)
     skipped += found.skipped
     kept = select.where(found.records, where)
-    if found.records and not kept:
-        print(f"none of {len(found.records)} runs match {' '.join(where)}", file=sys.stderr)
+    for line in select.unmet(found.records, kept, where):
+        print(line, file=sys.stderr)
     searches = select.searches_of(found.searches, kept)
     return select.with_metric(kept, metric) if metric and kept else kept, searches
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ftbench.cli import options as flags
+from ftbench.errors import UsageError
 
 STUDY = "Study"
 Study = Annotated[
@@ -67,8 +68,8 @@ def run(
 ) -> None:
     """Do the runs of a study file: axes, exceptions, stages. What is done is never done twice.
 
-    A study file says what `ftbench finetune`, `probe` and `variability` are asked, with lists as axes. Ready ones test
-    the claims of papers: `ftbench list studies`.
+    A study file says what `ftbench finetune`, `summarize`, `probe` and `variability` are asked, with lists as axes.
+    Ready ones test the claims of papers: `ftbench list studies`.
 
     Stop it whenever you like (Ctrl-C, or `ftbench cancel FOLDER` from elsewhere) and run the same command to continue.
 
@@ -125,5 +126,7 @@ def plan(
     """
     from ftbench.cli.studying import plan_file
 
+    if print_commands and json:
+        raise UsageError("--print-commands and --json: give one of them")
     given = {"device": device, "threads": threads, "jobs": jobs, "jobs_per_gpu": jobs_per_gpu}
     plan_file(study, profile, output_dir, given, sample=sample, commands=print_commands, as_json=json)

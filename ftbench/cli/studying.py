@@ -227,7 +227,11 @@ def _document(
             {"id": s.id, "kind": s.kind, "task": s.task, "method": s.method, "seed": s.seed, "state": look.state(s)}
             for s in look.runs.values()
         ]
-        about = {"hours": cost.hours, "bytes": cost.bytes, "measured": cost.measured, "guessed": cost.guessed}
+        known = cost.measured or not look.to_do  # without a measured run nothing is known of the time
+        about = {
+            "hours": cost.hours if known else None, "bytes": cost.bytes, "measured": cost.measured,
+            "guessed": cost.guessed,
+        }  # fmt: skip
         stages.append({"name": whole.name, "open_ended": bool(look.open_ended), "estimate": about, "runs": runs})
     return {"study": study.name, "profile": study.profile, "folder": str(store.root), "stages": stages}
 

@@ -153,7 +153,7 @@ def variability(
         Path | None, typer.Option(help="Draw the curves into FILE.png, .pdf or .svg.", rich_help_panel=OUTPUT)
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="rich, csv, markdown or json.", rich_help_panel=OUTPUT)
+        str, typer.Option("--format", help="rich, markdown, latex, csv or json.", rich_help_panel=OUTPUT)
     ] = "rich",
     force: Annotated[bool, typer.Option("--force", help="Measure again.", rich_help_panel=OUTPUT)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.", rich_help_panel=OUTPUT)] = False,

@@ -216,9 +216,10 @@ def _from_hub(repo: str, revision: str | None, hint: str = "", *, remote_code: b
         near = nearest(repo, _beside(repo) if "/" in repo else MODELS)
         absent = isinstance(error, (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError))
         kind = UsageError if near or absent else FtbenchError
+        why = f"{type(error).__name__}: {_first_line(error)}"
+        why = "that is no id" if isinstance(error, HFValidationError) else why
         raise kind(
-            f"model '{repo}' is neither a local folder nor could it be had from the hub "
-            f"({type(error).__name__}: {_first_line(error)}).{near} "
+            f"model '{repo}' is neither a local folder nor could it be had from the hub ({why}).{near} "
             f"Give a local folder, check the name and the network{', ' + hint if hint else ''}."
         ) from error
 

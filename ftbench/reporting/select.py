@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ftbench.errors import UsageError
-from ftbench.lookup import find
+from ftbench.lookup import find, nearest
 from ftbench.metrics import LOWER_IS_BETTER
 from ftbench.reporting.cells import LABELS, RECIPE_AXES, SETTINGS, TEXTS, UNSET, canonical, is_averaged
 from ftbench.types import Record, Search, Table
@@ -117,6 +117,20 @@ def where(records: Iterable[Record], texts: Sequence[str]) -> list[Record]:
     """The records that every clause of every text lets pass. Raises UsageError for a text that is no filter."""
     clauses = [clause for text in texts for clause in parse_clauses(text, FIELDS, "--where")]
     return [record for record in records if passes(record, clauses)]
+
+
+def unmet(records: Sequence[Record], kept: Sequence[Record], texts: Sequence[str]) -> list[str]:
+    """What to say where no run that a method made is left, with the nearest of the values that there are."""
+    tuned = [record for record in records if _is_tuned(record)]
+    if not texts or not records or any(map(_is_tuned, kept)) or (kept and not tuned):
+        return []
+    clauses = [clause for text in texts for clause in parse_clauses(text, FIELDS, "--where")]
+    near = ""
+    for clause in clauses:
+        there = {str(field_of(record, clause.key)) for record in tuned or records}
+        if clause.sign == "=" and not any(clause.holds(field_of(record, clause.key)) for record in tuned or records):
+            near = near or nearest(clause.values[0], there)
+    return [f"none of {len(tuned) or len(records)} runs match {' '.join(texts)}.{near}"]
 
 
 def passes(record: Record, clauses: Iterable[Clause]) -> bool:

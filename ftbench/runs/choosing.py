@@ -174,6 +174,11 @@ class Choosing:
         stretched = self.last(first).steps / max(1, self.spec(first, 0).steps)
         return 1.1 * max(1.0, stretched) * self.race.reserve() + LAST
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the budget is over before the default has run once."""
+        return not self.race.units(self.race.baseline) and self.journal.elapsed > self.budget
+
     def _require_time(self) -> None:
         """Raises UsageError where the default alone cannot be run to the end in the budget."""
         default = [self.race.baseline, *([self.race.floor] if self.race.floor else [])]

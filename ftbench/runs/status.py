@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftbench.errors import StoreError, UsageError, explain
+from ftbench.lookup import nearest
 from ftbench.runs.claim import NAME, holder
 from ftbench.runs.manifest import FOLDER, Manifest, manifests
 from ftbench.types.run import CHECKPOINT
@@ -51,7 +52,11 @@ def studies(root: Path) -> list[StudyState]:
     """Every study of the folder, the latest first. Raises UsageError where there is none."""
     paths = manifests(root)
     if not paths:
-        raise UsageError(f"'{root}' has no study: expected the output folder (-o) of a command, with {FOLDER}/ in it")
+        what = "has no study" if root.is_dir() else "is no folder"
+        below = sorted(str(each.parent) for each in root.glob(f"*/{FOLDER}"))
+        names = [str(each) for each in root.parent.iterdir() if each.is_dir()] if root.parent.is_dir() else []
+        near = f" Below it: {', '.join(below[:5])}." if below else "" if root.is_dir() else nearest(str(root), names)
+        raise UsageError(f"'{root}' {what}: expected the output folder (-o) of a command, with {FOLDER}/ in it.{near}")
     return [_study(root, path) for path in paths]
 
 

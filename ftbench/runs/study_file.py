@@ -118,7 +118,13 @@ def find_study(name: str) -> Path:
     if name in ready:
         return ready[name]
     known = ", ".join(ready)
-    raise UsageError(f"unknown study '{name}'.{nearest(name, ready)} Expected a file, study.toml, or one of {known}")
+    near = nearest(name, [*_files_beside(path), *ready])
+    raise UsageError(f"unknown study '{name}'.{near} Expected a {SUFFIX} file or one of {known}")
+
+
+def _files_beside(path: Path) -> list[str]:
+    """Study files where ``path`` would be, as they would be named."""
+    return [str(path.with_name(each.name)) for each in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
 
 
 def read_study(name: str, profile: str | None, settings: Mapping[str, Mapping[str, Any]]) -> tuple[StudyFile, Source]:
@@ -236,7 +242,8 @@ def _load(path: Path) -> tuple[Source, dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the study '{path}': {getattr(error, 'strerror', None) or error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the study '{path}': {why}.{nearest(str(path), _files_beside(path))}") from error
 
 
 def _laid_over(below: Any, above: Any) -> Any:

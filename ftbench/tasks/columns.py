@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def require_apart(task: Task) -> None:
-    """Raises UsageError where the column of labels or summaries is a text column too."""
+    """Raises UsageError for a column of labels or summaries that is a text column too, and for one text twice."""
+    if len(set(task.inputs)) < len(task.inputs):
+        raise UsageError(f"text column '{task.inputs[0]}' is given twice: a pair has two columns")
     if task.target in task.inputs:
         what = "summary" if task.kind == "summarization" else "label"
         raise UsageError(

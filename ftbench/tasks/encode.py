@@ -85,7 +85,8 @@ def _labels(column: Series[Any], name: str, where: str) -> list[str]:
     labels = [text.strip() for text in text_cells(column, name, where)]
     empty = [number for number, text in enumerate(labels, start=1) if not text]
     if empty:
-        raise UsageError(f"{where}: {len(empty)} rows have no label in column '{name}', the first is row {empty[0]}")
+        rows = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
+        raise UsageError(f"{where}: {rows} no label in column '{name}', the first is row {empty[0]}")
     return labels
 
 
@@ -123,7 +124,8 @@ def _class_names(task: Task, raw: Mapping[str, list[str]], where: str, names: tu
         )
     if len(train) < 2:
         raise UsageError(
-            f"task has one class in column '{task.target}' of {where} ('{raw['train'][0]}'): expected at least two"
+            f"task '{task.name}' has one class in column '{task.target}' of {where} ('{raw['train'][0]}'): expected at "
+            "least two"
         )
     order = task.labels or names
     unknown = sorted({label for values in raw.values() for label in values} - set(order)) if order else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,11 +139,15 @@ def _doubtful_labels(data: Data) -> list[str]:
         values = np.unique(train.labels)
         few = f"the target has {len(values)} values only: classes? (--kind classification)"
         return [few] if len(values) <= 2 else []
-    alike: dict[str, list[str]] = {}
+    alike: dict[object, list[str]] = {}
     for name in data.labels:
-        alike.setdefault("".join(name.lower().split()), []).append(name)
-    warnings = [f"labels {', '.join(map(repr, names))} differ in case or spaces only" for names in alike.values()
-                if len(names) > 1]  # fmt: skip
+        alike.setdefault(_label_key(name), []).append(name)
+    why = {True: "are one number", False: "differ in case or spaces only"}
+    warnings = [
+        f"labels {', '.join(map(repr, names))} {why[isinstance(key, float)]}"
+        for key, names in alike.items()
+        if len(names) > 1
+    ]
     counts = Counter(data.labels[i] for i in train.labels.tolist())
     rare = [f"'{name}' ({counts[name]})" for name in data.labels if counts[name] < FEW_ROWS]
     if rare:
@@ -155,6 +160,15 @@ def _doubtful_labels(data: Data) -> list[str]:
             "balanced_accuracy beside accuracy"
         )
     return warnings
+
+
+def _label_key(name: str) -> object:
+    """What labels share that are written in two ways: their number, or the name without case and spaces."""
+    try:
+        number = float(name)
+    except ValueError:
+        return "".join(name.lower().split())
+    return number if math.isfinite(number) else name
 
 
 def text_key(row: Sequence[str]) -> str:

@@ -107,7 +107,9 @@ def _wrong_encoding(path: Path, encoding: str, error: Exception) -> UsageError:
 def _require_file(path: Path) -> None:
     """Raises UsageError with the nearest name where there is no such file."""
     if not path.exists():
-        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        known = {*READERS, path.suffix.lower()}
+        entries = path.parent.iterdir() if path.parent.is_dir() else ()
+        names = [entry.name for entry in entries if entry.is_dir() or entry.suffix.lower() in known]
         raise UsageError(f"no file '{path}'.{nearest(path.name, names)}")
 
 
@@ -146,7 +148,7 @@ def _read_separated(path: Path, header: tuple[str, ...], encoding: str, *, tsv: 
                 skip_blank_lines=not alone,
             )
         except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
-            raise UsageError(f"'{path}' is not a table with one number of columns: {error}") from error
+            raise UsageError(f"'{path}' is not a table with one number of columns: {str(error).strip()}") from error
         except pandas.errors.EmptyDataError as error:
             raise UsageError(f"'{path}' is empty") from error
     if not header:

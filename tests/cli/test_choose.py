@@ -51,6 +51,19 @@ def test_what_is_wrong_is_said_before_anything_runs(
     assert not list(Path().glob("runs/*/std-*"))
 
 
+def test_summaries_are_not_chosen_for(ftbench: Ftbench) -> None:
+    refused(ftbench("choose", "news-headline"), "news-headline", "ftbench summarize")
+
+
+def test_a_budget_that_is_over_in_the_first_run_ends_it(
+    ftbench: Ftbench, tiny_folder: Folder, tiny_model: Path
+) -> None:
+    """However long that run would have been."""
+    said = ftbench("choose", tiny_folder(80, 24), "--text", "text", "--model", tiny_model, "--budget", "0.001s")
+    assert said.code == 2 and "--budget 0.001s is too short: not one run of std ended in it" in said.err
+    assert "Traceback" not in said.err and not said.out and not list(Path().glob("runs/*/std-*/result.json"))
+
+
 def test_few_rows_are_refused(ftbench: Ftbench) -> None:
     Path("few.csv").write_text("text,label\n" + "".join(f"word{i},{i % 2}\n" for i in range(20)))
     refused(ftbench("choose", "few.csv"), "20 rows are too few", "100 rows")

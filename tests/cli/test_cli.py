@@ -18,6 +18,7 @@ import pytest
 import typer
 
 from ftbench.cli.app import app
+from ftbench.methods import ALIASES
 from tests.cli.conftest import Ftbench, Said, refused
 
 
@@ -205,6 +206,19 @@ def test_a_whole_card(ftbench: Ftbench) -> None:
 
 def test_an_unknown_method_has_no_card(ftbench: Ftbench) -> None:
     refused(ftbench("list", "methods", "r3"), "unknown method 'r3'", "Did you mean 'r3f'?")
+    refused(ftbench("list", "methods", "r3f+sam"), "'r3f+sam' is a stack", "name one method, such as r3f")
+
+
+def test_a_card_as_json_has_the_fields_that_were_asked_for(ftbench: Ftbench) -> None:
+    (alias,) = ftbench("list", "methods", "alum", "--json").json()
+    assert (alias["alias"], alias["method"]) == ("alum", "smart")
+    assert (alias["fields"]["variant"], alias["fields"]["inner"]) == ("released", "kl")
+    (given,) = ftbench("list", "methods", "r3f:weight=0.5", "--json").json()
+    assert given["fields"]["weight"] == 0.5 and "alias" not in given
+    (plain,) = ftbench("list", "methods", "std", "--json").json()
+    assert plain["method"] == "std"
+    listed = ftbench("list", "methods", "--json").json()
+    assert {row["alias"] for row in listed if "alias" in row} == set(ALIASES)
 
 
 # ------------------------------------------------------------------------------------- outputs

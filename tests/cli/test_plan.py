@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Ftbench
+from tests.cli.conftest import Ftbench, refused
 
 STUDY = """
 [defaults]
@@ -46,7 +46,7 @@ def estimate_of(said: Any) -> dict[str, Any]:
 
 def test_a_sample_is_timed_and_nothing_is_run(plan: Callable[..., Any]) -> None:
     none = estimate_of(plan(500, "0-1", "--sample", 0, "--json"))
-    assert (none["hours"], none["measured"], none["guessed"]) == (0, 0, 3), "reference rows, std and r3f"
+    assert (none["hours"], none["measured"], none["guessed"]) == (None, 0, 3), "reference rows, std and r3f"
     said = plan(500, "0-1", "--sample", 60)
     assert said.code == 0
     assert re.search(r"5 runs: 0 done, 5 to do. About \d+ minutes with 1 at a time, \d+ [kM]B on disk", said.out)
@@ -70,3 +70,17 @@ def test_what_is_done_is_the_measure(plan: Callable[..., Any]) -> None:
     states = [run["state"] for run in more.json()["stages"][0]["runs"]]
     assert sorted(states) == ["done"] * 3 + ["to do"] * 4
     assert 0 < found["bytes"] < 4 * 50_000
+
+
+def test_names_that_are_near(plan: Callable[..., Any], ftbench: Ftbench) -> None:
+    assert plan(5, "0", "--print-commands").code == 0
+    refused(ftbench("plan", "study.tml"), "unknown study 'study.tml'. Did you mean 'study.toml'?")
+    refused(ftbench("plan", "studdy.toml"), "cannot read the study 'studdy.toml'", "Did you mean 'study.toml'?")
+    refused(ftbench("status", "rums"), "'rums' is no folder", "Did you mean 'runs'?")
+    Path("all").mkdir()
+    Path("runs").rename("all/mine")
+    refused(ftbench("status", "all"), "'all' has no study", "Below it: all/mine")
+
+
+def test_commands_are_no_json(plan: Callable[..., Any]) -> None:
+    refused(plan(5, "0", "--print-commands", "--json"), "--print-commands and --json")

@@ -90,7 +90,8 @@ def test_where_by_metric_and_sort(report: Report) -> None:
     text = report("--table", "arms", "--sort", "mean").out
     assert text.index("0.720") < text.index("0.767") < text.index("0.800")
     said = report("--where", "task=cola")
-    assert said.code == 0 and "none of 8 runs match task=cola" in said.err and "No runs to show." in said.out
+    assert said.code == 0 and "none of 7 runs match task=cola" in said.err and "No runs to show." in said.out
+    assert "none of 7 runs match method=r33f. Did you mean 'r3f'?" in report("--where", "method=r33f").err
 
 
 def test_a_summary_without_a_demand(report: Report) -> None:
@@ -103,7 +104,8 @@ def test_a_summary_without_a_demand(report: Report) -> None:
     [(("--where", "tsak=rte"), "Did you mean 'task'"), (("--by", "method"), "setting of --by"),
      (("--metric", "acuracy"), "Did you mean 'accuracy'"), (("--sort", "meen"), "Did you mean 'mean'"),
      (("--table", "difference"), "Did you mean 'differences'"), (("--family", "tasks"), "Did you mean 'task'"),
-     (("--by", "task", "--format", "csv"), "--where"),
+     (("--by", "task", "--format", "csv"), "--where"), (("--format", "csv", "--table", "arms,cost"), "one table"),
+     (("--format", "csv-long", "--table", "arms"), "no --table"), (("--json", "--sort", "mean"), "fixed order"),
      (("--fail-on-regression",), "--compare"), (("--require", "task=rte"), "demands nothing"),
      (("--require", "maen>=0.5"), "Did you mean 'mean'"),
      (("--compare", "nowhere"), "no folder 'nowhere'"), (("runs", "nowhere"), "no folder 'nowhere'")],
@@ -112,7 +114,7 @@ def test_a_summary_without_a_demand(report: Report) -> None:
 def test_wrong_use_is_named(report: Report, arguments: tuple[str, ...], named: str) -> None:
     said = report(*arguments)
     assert said.code == 2 and named in said.err and "Traceback" not in said.err
-    assert "--sort" in arguments or not said.out, "what is wrong is said before tables are printed"
+    assert "meen" in arguments or not said.out, "what is wrong is said before tables are printed"
 
 
 def test_demands_decide_the_exit_code(report: Report) -> None:
