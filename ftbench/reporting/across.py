@@ -41,16 +41,30 @@ def stratified_interval(
 
 
 def iqm_of(columns: Sequence[Array]) -> Array:
-    """``iqm`` over the last axis of tasks that may have unequal numbers of runs: (..., runs) each to (...)."""
-    values = np.sort(np.concatenate(columns, axis=-1), axis=-1)
-    n = values.shape[-1]
-    return np.asarray(values[..., n // 4 : n - n // 4].mean(axis=-1))
+    """``iqm`` over the last axis of tasks that may have unequal numbers of runs: (..., runs) each to (...).
+
+    A task counts once, however many runs it has: a score weighs 1 / runs of its task. Cut at each end is the share of
+    the weight that int(n / 4) of n scores are; a score on the border counts in part. With equal runs it is ``iqm``.
+    """
+    values = np.concatenate(columns, axis=-1)
+    order = np.argsort(values, axis=-1, kind="stable")
+    weights = np.concatenate([np.full(column.shape[-1], 1 / column.shape[-1]) for column in columns])[order]
+    n, whole = values.shape[-1], len(columns)
+    cut = whole * (n // 4) / n
+    above = np.clip(np.cumsum(weights, axis=-1), cut, whole - cut)
+    kept = np.diff(above, axis=-1, prepend=cut)
+    return np.asarray((kept * np.take_along_axis(values, order, axis=-1)).sum(axis=-1) / (whole - 2 * cut))
 
 
 def performance_profile(scores: Array, taus: Array) -> Array:
     """Share of all scores (runs, tasks) strictly above each of ``taus`` (k,): (k,). Dolan, More 2002."""
     values = np.sort(np.asarray(scores, dtype=np.float64).ravel())
     return np.asarray(1 - np.searchsorted(values, taus, side="right") / len(values))
+
+
+def profile_of(columns: Sequence[Array], taus: Array) -> Array:
+    """``performance_profile`` of tasks that may have unequal numbers of runs, (runs,) each: every task counts once."""
+    return np.asarray(np.mean([performance_profile(column, taus) for column in columns], axis=0))
 
 
 def optimality_gap(scores: Array, gamma: float = 1.0) -> float:

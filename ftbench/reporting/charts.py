@@ -150,14 +150,14 @@ def _over_tasks(block: Block) -> Iterator[Chart]:
 
 def _profile(block: Block) -> Chart:
     """How many runs of each method score above any value."""
-    columns = {method: np.concatenate(block.scores(method)) for method in block.methods}
-    every = np.concatenate(list(columns.values()))
+    columns = {method: block.scores(method) for method in block.methods}
+    every = np.concatenate([scores for of in columns.values() for scores in of])
     taus = np.linspace(every.min() - 1e-9, every.max(), 101)
     marks = tuple(
-        Mark("line", tuple(taus), tuple(across.performance_profile(scores, taus)), label=method, tone=i + 1)
+        Mark("line", tuple(taus), tuple(across.profile_of(scores, taus)), label=method, tone=i + 1)
         for i, (method, scores) in enumerate(list(columns.items())[:MOST_LINES])
     )
-    note = "The share of all runs that score above x; higher is better."
+    note = "The share of runs that score above x, mean over tasks; higher is better."
     title = f"Performance profile: {len(block.tasks)} tasks"
     return Chart("profile", title, "score", "share of runs above", marks, note=note)
 

@@ -17,9 +17,9 @@ FEWEST_TASKS = 2
 #: fewer tasks rank methods by luck
 FEWEST_RANKED = 5
 RULE = (
-    "Across tasks: IQM is the mean of the middle half of all scores, its interval resamples runs within each task, so "
-    "it speaks of these tasks only. P(better): chance that a run beats one of std, averaged over tasks. Won, undecided "
-    "and lost count tasks by the verdict against std, after Holm."
+    "Across tasks: IQM is the mean of the middle half of all scores, in which a task counts once, however many runs it "
+    "has; its interval resamples runs within each task, so it speaks of these tasks only. P(better): chance that a run "
+    "beats one of std, averaged over tasks. Won, undecided and lost count tasks by the verdict against std, after Holm."
 )
 _COLUMNS = (
     Column("method", "method", numeric=False), Column("tasks", "tasks"), Column("iqm", "IQM"), Column("iqm_low", "low"),

@@ -246,6 +246,21 @@ def test_stratified_interval_of_one_task_is_the_percentile_bootstrap() -> None:
     assert found == pytest.approx(wanted.confidence_interval, abs=0.02)
 
 
+def test_a_task_counts_once_however_many_runs_it_has() -> None:
+    easy, hard = np.full(20, 0.9), np.full(5, 0.6)
+    assert across.iqm_of([easy, hard]) == pytest.approx(0.75)
+    assert across.iqm_of([easy[:5], hard]) == pytest.approx(across.iqm(np.stack([easy[:5], hard])))
+    assert across.profile_of([easy, hard], np.array([0.5, 0.7, 0.95])) == pytest.approx([1, 0.5, 0])
+
+
+def test_iqm_of_unequal_runs_is_that_of_as_many_copies() -> None:
+    """Copied until both tasks have sixty scores; one of five is cut at each end, so 24 of 120."""
+    two, three = random(1).normal(size=2), random(2).normal(size=3)
+    copies = np.sort([*np.repeat(two, 30), *np.repeat(three, 20)])
+    found = across.iqm_of([np.stack([two, two + 1]), np.stack([three, three + 1])])
+    assert found == pytest.approx([copies[24:-24].mean(), copies[24:-24].mean() + 1])
+
+
 def test_ranks_need_two_methods() -> None:
     with pytest.raises(ValueError, match="two methods"):
         across.friedman(np.ones((5, 1)))

@@ -119,6 +119,16 @@ def test_across_tasks() -> None:
     assert any("Friedman" in note and "Nemenyi" in note for note in found.notes)
 
 
+def test_more_runs_of_an_easy_task_do_not_raise_the_mean() -> None:
+    """std with many runs where scores are high, r3f a point better on both tasks."""
+    easy, hard = {"task": "rte", "data": "d-rte"}, {"task": "mrpc", "data": "d-mrpc"}
+    records = [*arms([0.90] * 20, [0.91] * 5, **easy), *arms([0.60] * 5, [0.61] * 5, **hard)]
+    found = table(records, "across")
+    assert (row(found, "std")["iqm"], row(found, "r3f")["iqm"]) == pytest.approx((0.75, 0.76))
+    shares = {mark.label: dict(zip(mark.x, mark.y, strict=True)) for mark in picture(records, "profile").marks}
+    assert all(share[x] == pytest.approx(0.5) for share in shares.values() for x in share if 0.62 < x < 0.89)
+
+
 def test_few_tasks_are_not_ranked_by_a_test() -> None:
     found = table(over_tasks(4), "across")
     assert not any("Friedman" in note for note in found.notes) and any("fewer than 5 tasks" in n for n in found.notes)
