@@ -136,7 +136,7 @@ def across_table(
     for block in found:
         about = {key: block.settings[key] for key in keys}
         rows += [{**about, **row} for row in _rows(block, differences, seed)]
-        notes += [*block.notes, *_std_notes(block), *_rank_notes(block)]
+        notes += [*block.notes, *_std_notes(block), *_single_notes(block), *_rank_notes(block)]
     if any(cell.method != method for block in found for (_, method), cell in block.cells.items()):
         keys.append("method_revision")
     return Table("Across tasks", setting_columns(keys) + _COLUMNS, tuple(rows), tuple(dict.fromkeys(notes)))
@@ -152,8 +152,10 @@ def _rows(block: Block, differences: Sequence[Difference], seed: int) -> list[di
         row |= {"method": cells[0].method, "method_revision": cells[0].setting("method_revision")}
         row |= {"tasks": len(block.tasks), "rank": float(rank)}
         if not block.lower:
-            interval = across.stratified_interval(columns, across.iqm_of, np.random.default_rng(seed))
-            row |= {"iqm": float(across.iqm_of(columns)), "iqm_low": interval[0], "iqm_high": interval[1]}
+            row["iqm"] = float(across.iqm_of(columns))
+            if not _single(block, method):
+                ends = across.stratified_interval(columns, across.iqm_of, np.random.default_rng(seed))
+                row |= dict(zip(("iqm_low", "iqm_high"), ends, strict=True))
         if not block.is_std(method):
             stds = [_oriented(block.stds[task]) for task in block.tasks]
             row["improvement_mean"] = across.mean_improvement(columns, stds)
@@ -169,6 +171,26 @@ def _std_notes(block: Block) -> list[str]:
     others = sorted({std.method for std in block.stds.values()} - {"std"})
     stacks = [method for method in block.methods if not block.is_std(method)]
     return [f"{', '.join(stacks)}: compared with {', '.join(others)}, not with std."] if others else []
+
+
+def _single(block: Block, method: str) -> list[str]:
+    """The tasks on which the method has one run, whose spread nobody knows."""
+    return [task for task in block.tasks if len(block.cells[task, method].scores) < 2]
+
+
+def _single_notes(block: Block) -> list[str]:
+    """Which methods have an IQM without an interval, and why."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for method in block.methods if not block.lower else ():
+        if tasks := _single(block, method):
+            found.setdefault(tuple(tasks), []).append(method)
+    whole = len(block.methods)
+    named = [
+        f"{'every method' if len(those) == whole else ', '.join(those)} on {', '.join(tasks)}"
+        for tasks, those in found.items()
+    ]
+    text = f"IQM has no interval where a task has one run, which says nothing of others: {'; '.join(named)}."
+    return [text] if named else []
 
 
 def _rank_notes(block: Block) -> list[str]:

@@ -129,6 +129,17 @@ def test_more_runs_of_an_easy_task_do_not_raise_the_mean() -> None:
     assert all(share[x] == pytest.approx(0.5) for share in shares.values() for x in share if 0.62 < x < 0.89)
 
 
+def test_single_runs_give_no_interval_of_the_iqm() -> None:
+    fewer = [r for r in over_tasks(3) if r.result.spec.seed == 0 or r.result.spec.method != "r3f"]
+    found = table([r for r in fewer if r.result.spec.seed == 0 or r.result.spec.task != "rte"], "across")
+    best, std = row(found, "r3f"), row(found, "std")
+    assert best["iqm"] and (best["iqm_low"], best["iqm_high"], std["iqm_low"]) == (None, None, None)
+    (note,) = [note for note in found.notes if note.startswith("IQM has no interval where a task has one run")]
+    assert note.endswith(": std, bss on rte; r3f on cola, mrpc, rte.")
+    assert not any("no interval" in note for note in table(over_tasks(3), "across").notes)
+    assert all(render(found, form) for form in FORMS)
+
+
 def test_few_tasks_are_not_ranked_by_a_test() -> None:
     found = table(over_tasks(4), "across")
     assert not any("Friedman" in note for note in found.notes) and any("fewer than 5 tasks" in n for n in found.notes)
