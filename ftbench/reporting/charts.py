@@ -12,10 +12,10 @@ from ftbench.reporting import across
 from ftbench.reporting.cells import ROW_AXES, Cell, Group, by_rows, described, to_cells, varying
 from ftbench.reporting.cost_charts import COSTS, budgets, front, interaction
 from ftbench.reporting.crossed import Estimate
-from ftbench.reporting.crowd import best_first, far, outside
+from ftbench.reporting.crowd import best_first, far, named, outside
 from ftbench.reporting.differences import SEEDS, Difference
 from ftbench.reporting.layer_charts import layer_charts
-from ftbench.reporting.marks import MOST, MOST_LINES, Chart, Mark
+from ftbench.reporting.marks import MOST, Chart, Mark
 from ftbench.reporting.overall import FEWEST_RANKED, Block, blocks
 from ftbench.reporting.probe_charts import probe_charts
 from ftbench.reporting.stats import t_interval
@@ -149,17 +149,24 @@ def _over_tasks(block: Block) -> Iterator[Chart]:
 
 
 def _profile(block: Block) -> Chart:
-    """How many runs of each method score above any value."""
+    """How many runs score above any value: of plain fine-tuning and the best others by the mean of the middle half."""
     columns = {method: block.scores(method) for method in block.methods}
-    every = np.concatenate([scores for of in columns.values() for scores in of])
+    middle = {method: float(across.iqm_of(of)) for method, of in columns.items()}
+    away = far(list(middle.values()))
+    near = [method for method, left_out in zip(columns, away, strict=True) if not left_out]
+    best = sorted(range(len(near)), key=lambda i: -middle[near[i]])
+    shown = [near[i] for i in named([block.cells[block.tasks[0], method] for method in near], best)]
+    every = np.concatenate([scores for method in shown for scores in columns[method]])
     taus = np.linspace(every.min() - 1e-9, every.max(), 101)
-    marks = tuple(
-        Mark("line", tuple(taus), tuple(across.profile_of(scores, taus)), label=method, tone=i + 1)
-        for i, (method, scores) in enumerate(list(columns.items())[:MOST_LINES])
-    )
-    note = "The share of runs that score above x, mean over tasks; higher is better."
+    marks = [
+        Mark("line", tuple(taus), tuple(across.profile_of(columns[method], taus)), label=method, tone=i + 1)
+        for i, method in enumerate(shown)
+    ]
+    marks += outside([f"{method} {middle[method]:.3f}" for method in columns if method not in near])
+    more = f" {len(near) - len(shown)} more methods are not drawn." if len(near) > len(shown) else ""
+    note = f"The share of runs that score above x, mean over tasks; higher is better.{more}"
     title = f"Performance profile: {len(block.tasks)} tasks"
-    return Chart("profile", title, "score", "share of runs above", marks, note=note)
+    return Chart("profile", title, "score", "share of runs above", tuple(marks), note=note)
 
 
 def _ranks(block: Block) -> Chart:

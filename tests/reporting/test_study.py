@@ -193,6 +193,29 @@ def test_a_method_with_several_recipes_is_left_out_and_named() -> None:
 LOWER = {"metric": "mse", "facts": {"lower_is_better": True, "kind": "regression"}}
 
 
+def test_a_profile_of_many_draws_std_and_the_best_and_says_how_many_it_does_not() -> None:
+    names = {
+        "a1": 0.61,
+        "a2": 0.62,
+        "b1": 0.63,
+        "b2": 0.64,
+        "std++": 0.6,
+        **{f"z{i}": 0.65 + 0.01 * i for i in range(6)},
+    }
+    rows = [{"task": task, "data": f"d-{task}"} for task in TASKS[:2]]
+    records = [run(0.6 + 0.001 * s, s, **of) for of in rows for s in range(3)]
+    records += [
+        run(at + 0.001 * s, s, (MethodSpec(name),), **of) for of in rows for name, at in names.items() for s in range(3)
+    ]
+    found = picture(records, "profile")
+    assert [mark.label for mark in found.marks] == ["std", "std++", *(f"z{i}" for i in (5, 4, 3, 2, 1, 0))]
+    assert found.note.endswith("4 more methods are not drawn.")
+    lost = [run(0.1, s, (MethodSpec("sam"),), **of) for of in rows for s in range(3)]
+    far = picture([*records, *lost], "profile")
+    assert [mark.label for mark in far.marks][-1] == "outside: sam 0.100" and min(far.marks[0].x) > 0.5
+    assert "not drawn" not in picture(over_tasks(3), "profile").note
+
+
 def stacked(records: list[Record]) -> list[Record]:
     """The same runs on lora."""
     specs = [(r, replace(r.result.spec, methods=(MethodSpec("lora"), *r.result.spec.methods))) for r in records]
