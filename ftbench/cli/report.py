@@ -282,6 +282,7 @@ def _check(
 
 def _save(path: Path, text: str, mode: str = "w") -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open(mode, encoding="utf-8") as stream:
             stream.write(text)
     except OSError as error:

@@ -168,5 +168,6 @@ def test_page_and_pictures_are_written(report: Report) -> None:
     assert said.code == 0 and "wrote page.html" in said.err
     assert Path("page.html").read_text().startswith("<!DOCTYPE html>")
     assert {path.suffix for path in Path("figures").iterdir()} == {".pdf", ".png"}
-    assert report("--html", "nowhere/page.html").code == 1
+    assert report("--html", "new/folder/page.html").code == 0 and Path("new/folder/page.html").is_file()
+    assert report("--html", "page.html/page.html").code == 1
     assert "In short:" in said.out and "- rte: std accuracy 0.720 over 3 runs" in said.out
