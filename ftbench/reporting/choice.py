@@ -146,14 +146,15 @@ def _cost(choice: Choice, final: Record) -> str:
 
 def labels(choice: Choice) -> str:
     """What more labels would bring, from the last doubling of the rows; empty where that was not measured."""
-    last = [point for point in choice.curve if point.gain is not None and point.rows == choice.rows["train"]]
-    said = [_doubling(point, choice) for point in last]
+    names = dict.fromkeys(point.name for point in choice.curve)
+    lines = [[point for point in choice.curve if point.name == name][-2:] for name in names]
+    said = [_doubling(line[0].rows, line[-1], choice) for line in lines if line[-1].gain is not None]
     return f"More labels: {'; '.join(said)}." if said else ""
 
 
-def _doubling(point: CurvePoint, choice: Choice) -> str:
+def _doubling(half: int, point: CurvePoint, choice: Choice) -> str:
     gain, low, high = point.gain or 0.0, point.low or 0.0, point.high or 0.0
-    what = f"from {point.rows // 2:,} to {point.rows:,} rows {point.name} gained {_points(gain, signed=True)} points"
+    what = f"from {half:,} to {point.rows:,} rows {point.name} gained {_points(gain, signed=True)} points"
     what += _ends(point.low, point.high)
     if low > choice.margin:
         return f"{what}, so labelling more is worth it"

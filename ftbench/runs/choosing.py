@@ -260,9 +260,10 @@ class Choosing:
     @property
     def sizes(self) -> list[int]:
         """Rows of the learning curve: a quarter, half and all of a draw's training rows; those that can be drawn."""
-        whole = len(self.parts.pool.splits["train"]) * (FOLDS - 1) // FOLDS
+        pool = len(self.parts.pool.splits["train"])
+        drawn = pool * (FOLDS - 1) // FOLDS
         least = max(10, 2 * len(self.parts.pool.labels))
-        return [rows for rows in (whole // 4, whole // 2) if rows >= least] + [whole]
+        return [rows for rows in (drawn // 4, drawn // 2) if rows >= least] + [pool - pool // FOLDS]
 
     def _spec(self, one: Candidate, data: Data, unit: int, drawn: Mapping[str, Any]) -> RunSpec:
         layers = self._layers(one, data, unit, drawn)

@@ -12,7 +12,7 @@ import pytest
 
 from ftbench.errors import FtbenchError, Interrupted, StoreError, UsageError
 from ftbench.models.locate import locate
-from ftbench.reporting.choice import verdict
+from ftbench.reporting.choice import labels, verdict
 from ftbench.reporting.choice_page import page_of, to_html, to_markdown, to_terminal
 from ftbench.reporting.predictions import read_columns
 from ftbench.runs.answer import answer
@@ -28,7 +28,7 @@ from ftbench.runs.scorer import Scorer
 from ftbench.runs.store import Store, read_all
 from ftbench.runs.work import Options
 from ftbench.tasks.parts import Parts, set_aside
-from ftbench.types import Choice, Cost, Record, Result, RunSpec, Standing
+from ftbench.types import Choice, Cost, CurvePoint, Record, Result, RunSpec, Standing
 from ftbench.types.layers import Layers
 from tests.conftest import tiny_data_of
 from tests.runs.conftest import Heard
@@ -295,6 +295,7 @@ def test_the_page_says_what_was_found_in_every_form(
     for form in (terminal, markdown, html):
         assert found.choice in form and "ftbench predict" in form and "What labels bring" in form
     assert "<reviews>" not in html and "&lt;reviews&gt;" in html
+    assert "More labels: from" in " ".join(terminal.split())
     assert found.serving["milliseconds"] > 0 and found.serving["parameters"] > 0
     assert {point.name for point in found.curve} >= {"linear"} and len({p.rows for p in found.curve}) > 1
     assert found.rows["pool"] + found.rows["test"] <= 104 and found.scored == 1
@@ -334,6 +335,26 @@ def test_the_verdict_names_what_it_rests_on(done: tuple[Choosing, Grid]) -> None
     )
     assert "ahead by 0.8 points at most" in verdict(close)
     assert "is better than std by +4.0 [+1.0, +7.0]" in verdict(standings_of(linear, linear=(0.04, 0.01, 0.07)))
+
+
+@pytest.mark.parametrize("rows", [80, 81, 82, 83])
+def test_the_last_doubling_is_said_whatever_the_number_of_rows(
+    race: Callable[..., Race], done: tuple[Choosing, Grid], rows: int
+) -> None:
+    pool = set_aside(tiny_data_of(rows, 24, 2))
+    choosing = Choosing(pool, candidates([race().model], (), ()), Store(Path("x")), 60.0, FIXED)
+    n, (*smaller, whole) = len(pool.pool.splits["train"]), choosing.sizes
+    assert whole == n - n // 4 and smaller == [n * 3 // 4 // 4, n * 3 // 4 // 2]
+    curve = [
+        CurvePoint(name=name, rows=size, units=3, mean=0.8, gain=gain, low=gain, high=gain)
+        for name in ("linear", "std")
+        for size, gain in zip(choosing.sizes, (None, 0.03, 0.02), strict=True)
+    ]
+    found = replace(answer(done[0], done[1].records, "ftbench choose"), curve=curve)
+    (half, word) = (smaller[-1], "so labelling more is worth it")
+    each = [f"from {half} to {whole} rows {name} gained +2.0 points [+2.0, +2.0], {word}" for name in ("linear", "std")]
+    assert labels(found) == f"More labels: {'; '.join(each)}."
+    assert labels(replace(found, curve=[replace(point, gain=None) for point in curve])) == ""
 
 
 def test_what_is_behind_or_std_itself_is_not_called_undecided(done: tuple[Choosing, Grid]) -> None:
