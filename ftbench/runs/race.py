@@ -182,9 +182,9 @@ class Race:
 
     def beats(self, a: str, b: str) -> bool:
         """Whether ``a`` is better than ``b``, from ``Rules.first`` shared units on: one-sided, by an interval that
-        Bonferroni corrects for every challenger that started."""
+        Bonferroni corrects for every challenger that started, and that is never narrower than the one that is shown."""
         started = max(1, sum(self.units(name) > 0 for name in self.challengers))
-        gap = self.gap(a, b, 1 - 2 * (1 - self.rules.level) / started)
+        gap = self.gap(a, b, max(self.rules.level, 1 - 2 * (1 - self.rules.level) / started))
         return gap is not None and gap.units >= self.rules.first and gap.estimate.low > 0
 
     @property

@@ -36,6 +36,16 @@ def test_what_is_reliably_better_is_chosen() -> None:
     assert race.choice == race.leader == "a" and race.beats("a", "std")
 
 
+def test_a_single_challenger_is_not_chosen_where_the_interval_that_is_shown_holds_0() -> None:
+    """One-sided at 5 % it would be: its 90 % interval lies above 0."""
+    gains = [0.0002 * i for i in range(60)]
+    races = [race_of({"std": 0.8, "a": 0.8 + gain}, noise=0.003) for gain in gains]
+    lows = [[gap.estimate.low for level in (0.9, 0.95) if (gap := race.gap("a", "std", level))] for race in races]
+    between = [race for race, (narrow, wide) in zip(races, lows, strict=True) if wide <= 0 < narrow]
+    assert between and {race.choice for race in between} == {"std"}
+    assert {race.choice for race, (_, wide) in zip(races, lows, strict=True) if wide > 0} == {"a"}
+
+
 def test_better_than_the_default_is_not_enough_where_linear_is_better_than_both() -> None:
     race = race_of({"std": 0.7, "linear": 0.85, "a": 0.75}, floor="linear")
     assert race.base == race.choice == "linear"
