@@ -77,7 +77,12 @@ def report(
     ] = None,
     fail_on_regression: Annotated[
         bool,
-        typer.Option("--fail-on-regression", help="Exit with 1 when a test finds an arm worse.", rich_help_panel=CHECK),
+        typer.Option(
+            "--fail-on-regression",
+            help="Exit with 1 when a test finds an arm worse, when a run fails that did not, or when nothing could be "
+            "tested.",
+            rich_help_panel=CHECK,
+        ),
     ] = False,
     summary: Annotated[
         Path | None, typer.Option(help="Append a Markdown summary to this file.", rich_help_panel=CHECK)

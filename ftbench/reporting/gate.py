@@ -21,7 +21,7 @@ from ftbench.reporting.cells import (
     unique,
     varying,
 )
-from ftbench.reporting.differences import Difference, contrast, with_holm
+from ftbench.reporting.differences import LEVEL, Difference, contrast, with_holm
 from ftbench.reporting.select import FIELDS, Clause, parse_clauses, passes
 from ftbench.reporting.study import Study
 from ftbench.reporting.summaries import summary
@@ -118,7 +118,8 @@ _COLUMNS = (
 RULE = (
     "Change: now less baseline, over the seeds that both have, arms of one task, settings and method; revisions of "
     "code may differ, rows and weights may not. 'worse' is a regression: p below 5 % after Holm's correction over "
-    "arms; and so is a run that failed and that the baseline finished."
+    "arms; and so is a run that failed, or has no finite score, and that the baseline finished. 'no test': so few "
+    "seeds that no change of any size could have been told from chance."
 )
 
 
@@ -126,7 +127,7 @@ RULE = (
 class Comparison:
     """Arms now against the same arms in a baseline.
 
-    refused: why others were not compared; broken: arms with runs that failed and that the baseline finished
+    refused: what was not compared, and why; broken: arms with runs that failed and that the baseline finished
     """
 
     changes: tuple[Difference, ...]
@@ -137,8 +138,14 @@ class Comparison:
     def regressions(self) -> list[Difference]:
         return [change for change in self.changes if change.verdict == "worse"]
 
+    @property
+    def blind(self) -> list[Difference]:
+        """Arms that changed, but in which no change could have been decided."""
+        return [change for change in self.changes if _is_blind(change)]
+
     def verdict(self) -> Verdict:
-        """Not met when an arm got worse or fails where it did not, or when nothing could be compared."""
+        """Not met when an arm got worse or fails where it did not, or when nothing could be compared, or tested."""
+        apart = f"; {len(self.refused)} not compared: {self.refused[0]}" if self.refused else ""
         if self.broken:
             more = f" (and {len(self.broken) - 1} more arms)" if len(self.broken) > 1 else ""
             return Verdict(False, f"regression: {self.broken[0]}{more}")
@@ -154,8 +161,11 @@ class Comparison:
                 f"regression: {_named(first.cell)} changed by {first.headline.mean:+.4f} "
                 f"[{first.headline.low:+.4f}, {first.headline.high:+.4f}], p {first.p_holm:.3g} after Holm{more}",
             )
-        apart = f"; {len(self.refused)} not compared: {self.refused[0]}" if self.refused else ""
-        return Verdict(True, f"no regression in {several(len(self.changes), 'arm')}{apart}")
+        unseen = f"{several(len(self.blind), 'arm')} without a test: {_unseen(self.blind[0])}" if self.blind else ""
+        if len(self.blind) == len(self.changes):
+            return Verdict(False, f"no regression could have been shown: {unseen}{apart}")
+        shown = several(len(self.changes) - len(self.blind), "arm")
+        return Verdict(True, f"no regression shown in {shown}{f'; {unseen}' if unseen else ''}{apart}")
 
     def table(self) -> Table:
         """A row for each arm that was compared."""
@@ -164,13 +174,30 @@ class Comparison:
         for d in self.changes:
             row = {key: d.cell.setting(key) for key in keys} | dict.fromkeys(column.key for column in _COLUMNS)
             row |= {"method": d.cell.method, "metric": d.cell.metric, "pairs": len(d.a), "basis": d.basis or None}
-            row |= {"before": float(np.mean(d.b)), "mean": float(np.mean(d.a)), "verdict": d.verdict}
+            row |= {"before": float(np.mean(d.b)), "mean": float(np.mean(d.a))}
+            row |= {"verdict": "no test" if _is_blind(d) else d.verdict}
             row |= {"difference": float(np.mean(d.differences)), "p_holm": d.p_holm}
             if d.headline is not None:
                 row |= {"low": d.headline.low, "high": d.headline.high, "p": d.headline.p}
             rows.append(row)
-        notes = [f"{text}." for text in self.broken] + [f"Not compared: {text}." for text in self.refused]
+        notes = [f"{text}." for text in self.broken] + [f"No test: {_unseen(d)}." for d in self.blind]
+        notes += [f"Not compared: {text}." for text in self.refused]
         return Table("Against the baseline", setting_columns(keys) + _COLUMNS, tuple(rows), (RULE, *notes))
+
+
+def _is_blind(d: Difference) -> bool:
+    """Whether scores changed and no test of these seeds can reach 5 % after Holm: one pair without predictions, or so
+    few pairs that all changed alike that the sign-flip test, which is all there is then, cannot."""
+    if not any(d.differences):
+        return False
+    return d.headline is None or (d.headline.se == 0 and (d.p_holm or 0.0) >= LEVEL)
+
+
+def _unseen(d: Difference) -> str:
+    change = f"{_named(d.cell)} changed by {float(np.mean(d.differences)):+.4f}"
+    if d.headline is None:
+        return f"{change} in one pair of seeds"
+    return f"{change} in each of {len(d.a)} pairs of seeds, of which p is {d.p_holm:.3g} at least after Holm"
 
 
 def against(study: Study, baseline: Sequence[Record]) -> Comparison:
@@ -188,19 +215,32 @@ def against(study: Study, baseline: Sequence[Record]) -> Comparison:
             runs = f"{failed} of {several(len(usable[0].scores), 'run')} that the baseline finished"
             broken.append(f"{_named(cell)}: {runs} failed here")
         keys = [key for key in cell.scores if key in usable[0].scores]
-        if keys:
-            found.append(contrast(cell, usable[0], keys, study.kept))
-        else:
+        if not keys:
             refused.append(f"{_named(cell)}: no seed that both finished")
+            continue
+        found.append(contrast(cell, usable[0], keys, study.kept))
+        if lacking := [key for key in usable[0].scores if key not in _keys(cell)]:
+            runs = f"{len(lacking)} of {several(len(usable[0].scores), 'run')} of the baseline"
+            refused.append(f"{_named(cell)}: {runs} were not run here (seed {_shown(lacking)})")
     here = {_identity(cell) for cell in now}
     refused += [f"{_named(other)}: in the baseline only" for other in before if _identity(other) not in here]
     return Comparison(tuple(with_holm(found, "all")), tuple(refused), tuple(broken))
 
 
+def _keys(cell: Cell) -> set[tuple[int, int]]:
+    """(data seed, seed) of all runs, finished or not."""
+    return {(record.result.spec.data_seed, record.result.spec.seed) for record in cell.records}
+
+
 def _failed_of(cell: Cell, before: Cell) -> int:
-    """How many runs failed here that the baseline finished."""
-    specs = [record.result.spec for record in cell.records if record.result.status != "ok"]
-    return sum((spec.data_seed, spec.seed) in before.scores for spec in specs)
+    """How many runs have no score here that have one in the baseline."""
+    return len((_keys(cell) & before.scores.keys()) - cell.scores.keys())
+
+
+def _shown(keys: Sequence[tuple[int, int]]) -> str:
+    """``2, 3, 4``; with the data seed where that is not 0."""
+    texts = [f"{seed} of data seed {data}" if data else f"{seed}" for data, seed in sorted(keys)]
+    return ", ".join([*texts[:8], *(["..."] if len(texts) > 8 else [])])
 
 
 def _identity(cell: Cell) -> tuple[Any, ...]:

@@ -113,6 +113,54 @@ def test_what_is_not_in_the_baseline_is_said() -> None:
     assert "no seed that both finished" in against([run(0.7, 9, R3F)], moved(0)).refused[0]
 
 
+def test_a_gate_that_can_not_see_does_not_pass() -> None:
+    """By hand: three changes by one number have p 2 / 2^3, six have 2 / 2^6."""
+    one = against([run(0.5, 0, R3F)], [run(0.7, 0, R3F)])
+    assert one.verdict() == gate.Verdict(
+        False,
+        "no regression could have been shown: 1 arm without a test: rte r3f (accuracy, n 1) changed by -0.2000 in one "
+        "pair of seeds",
+    )
+    three = against(moved(-0.2)[:3], moved(0)[:3])
+    assert (
+        not three.verdict().met and "-0.2000 in each of 3 pairs of seeds, of which p is 0.25 at" in three.verdict().line
+    )
+    assert three.table().rows[0]["verdict"] == "no test" and "No test: rte r3f" in render(three.table(), "markdown")
+    assert against(moved(-0.2), moved(0)).verdict().line.startswith("regression: ")
+    assert against(moved(0)[:1], moved(0)[:1]).verdict().line == "no regression shown in 1 arm", "nothing changed"
+
+
+def test_holm_may_leave_an_arm_without_a_test() -> None:
+    def both(by: float) -> list[Record]:
+        return [*moved(by), *moved(by, lr=1e-3)]
+
+    assert "in each of 6 pairs of seeds, of which p is 0.0625" in against(both(-0.2), both(0)).verdict().line
+
+
+def test_arms_without_a_test_are_named_beside_those_that_have_one() -> None:
+    found = against([*moved(0), run(0.5, 0)], [*moved(0), run(0.7, 0)])
+    assert found.verdict().met
+    assert found.verdict().line.startswith(
+        "no regression shown in 1 arm; 1 arm without a test: rte std (accuracy, n 1)"
+    )
+
+
+def test_seeds_of_the_baseline_that_were_not_run_are_named() -> None:
+    found = against(moved(0)[:2], moved(0))
+    wanted = "rte r3f (accuracy, n 2): 4 of 6 runs of the baseline were not run here (seed 2, 3, 4, 5)"
+    assert found.verdict().line == f"no regression shown in 1 arm; 1 not compared: {wanted}"
+    assert f"Not compared: {wanted}." in render(found.table(), "markdown")
+    assert against(moved(0), moved(0)[:2]).refused == ()
+    drawn = [run(0.7, s, R3F, data_seed=d) for d in range(3) for s in range(4)]
+    (text,) = against(drawn[:1], drawn).refused
+    assert "11 of 12" in text and "(seed 1, 2, 3, 0 of data seed 1, 1 of data seed 1," in text and "...)" in text
+
+
+def test_a_finished_run_without_a_finite_score_counts_as_failed() -> None:
+    found = against([*moved(0)[:5], run(float("nan"), 5, R3F)], moved(0))
+    assert "1 of 6 runs that the baseline finished failed here" in found.verdict().line and not found.verdict().met
+
+
 def test_predictions_of_both_sides_are_used(tmp_path: Path) -> None:
     before, now = study_on_disk(tmp_path / "a"), study_on_disk(tmp_path / "b", gain=-0.2)
     found = against(now, before)
