@@ -62,6 +62,7 @@ CEILINGS = frozenset({"oracle"})
 NOT_LEARNED = "std did not learn this"
 NO_BASELINE = "no baseline"
 NO_REFERENCE = "no reference rows"
+NO_SEED = "no seed in common with std"
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,12 @@ class Group:
         if bar is None or bar.mean is None or arm.mean is None:
             return None
         return None if stats.beats(arm.mean, bar.mean, arm.lower_is_better) else bar
+
+    def is_unpaired(self, arm: Cell) -> bool:
+        """Whether the arm and std both have scores, and none of one seed: they cannot be compared."""
+        if self.std is None or arm is self.std or not arm.scores or not self.std.scores:
+            return False
+        return not arm.scores.keys() & self.std.scores.keys()
 
     @cached_property
     def verdict(self) -> str:

@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ftbench.reporting.cells import NO_REFERENCE, NOT_LEARNED, Cell, Group, by_rows, described, to_cells, varying
+from ftbench.reporting.cells import (
+    NO_REFERENCE,
+    NO_SEED,
+    NOT_LEARNED,
+    Cell,
+    Group,
+    by_rows,
+    described,
+    to_cells,
+    varying,
+)
 from ftbench.reporting.differences import BOTH, Difference
 from ftbench.reporting.findings import of_layers, of_probes
 from ftbench.reporting.study import Study
@@ -89,6 +99,8 @@ def _of_group(group: Group, differences: Sequence[Difference]) -> Conclusion:
     here = [d for d in differences if d.std.records[0] is std.records[0]]
     here.sort(key=lambda d: _ORDER.index(d.verdict))
     more = [f"{len(here) - 8} more methods are in the tables."] if len(here) > 8 else []
+    alone = [cell.method for cell in group.arms if group.is_unpaired(cell)]
+    more += [f"{', '.join(alone)}: {NO_SEED}, so not compared."] if alone else []
     return Conclusion(f"{about}{against}.", (*map(_of_method, here[:8]), *more))
 
 

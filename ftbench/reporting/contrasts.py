@@ -42,13 +42,15 @@ _TESTS = (
 )  # fmt: skip
 
 
-def differences_table(differences: Sequence[Difference]) -> Table | None:
-    """A row for each method against std; None without one."""
+def differences_table(differences: Sequence[Difference], unpaired: Sequence[str] = ()) -> Table | None:
+    """A row for each method against std; None without one. unpaired: which are left out for want of common seeds."""
     if not differences:
         return None
     keys = varying([d.cell for d in differences])
     rows = tuple({key: d.cell.setting(key) for key in keys} | _headline(d) for d in differences)
-    return Table("Differences to std", setting_columns(keys) + _HEADLINE, rows, tuple(_notes(differences)))
+    left_out = [f"Left out, with no seed in common with std: {', '.join(dict.fromkeys(unpaired))}."] if unpaired else []
+    notes = (*_notes(differences), *left_out)
+    return Table("Differences to std", setting_columns(keys) + _HEADLINE, rows, notes)
 
 
 def _headline(d: Difference) -> dict[str, Any]:

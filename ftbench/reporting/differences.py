@@ -88,6 +88,15 @@ def compare(
     return with_holm(found, family)
 
 
+def unpaired(records: Sequence[Record], selection: str = "last") -> list[str]:
+    """Task and method of each that would be compared, had it a seed in common with std."""
+    groups = [group for _, found in by_rows(*to_cells(unique(records), selection)) for group in found]
+    return [
+        f"{cell.spec.task} {cell.method}"
+        for group in groups if is_compared(group) for cell in group.arms if group.is_unpaired(cell)
+    ]  # fmt: skip
+
+
 def is_compared(group: Group) -> bool:
     """Whether std learned there, or nobody can say."""
     return group.std is not None and group.verdict in ("", NO_REFERENCE)

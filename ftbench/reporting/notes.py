@@ -11,6 +11,7 @@ from ftbench.reporting import stats
 from ftbench.reporting.cells import (
     NO_BASELINE,
     NO_REFERENCE,
+    NO_SEED,
     NOT_LEARNED,
     RECIPE_AXES,
     ROW_AXES,
@@ -43,6 +44,10 @@ def notes_for(
         notes.append(
             f"{NO_BASELINE}: no std arm of the same rows and recipe that finished and has this score "
             "(for std++: not exactly one of fewer steps)."
+        )
+    if any(row["verdict"] == NO_SEED for row in rows):
+        notes.append(
+            f"{NO_SEED}: runs are compared seed by seed; give std and the method the same seeds (of both kinds)."
         )
     notes += _lead_notes(groups) + _pair_notes(rows) + _tuning_notes(groups)
     lower = sorted({cell.metric for cell in arms if cell.lower_is_better and cell.metric})

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ftbench.reporting.claims import claims, finding_table
 from ftbench.reporting.contrasts import differences_table, further_table
 from ftbench.reporting.costs import budget_table, cost_table
+from ftbench.reporting.differences import unpaired
 from ftbench.reporting.judging import judge
 from ftbench.reporting.overall import across_table
 from ftbench.reporting.papers import paper_table
@@ -24,7 +25,7 @@ REPORTS: dict[str, Callable[[Study], Table | None]] = {
     "scores": lambda s: scores_table(s.records, selection=s.selection),
     "sensitivity": lambda s: sensitivity_table(s.records, selection=s.selection),
     "spread": lambda s: variance_table(s.records, selection=s.selection),
-    "differences": lambda s: differences_table(s.differences),
+    "differences": lambda s: differences_table(s.differences, unpaired(s.records, s.selection)),
     "across": lambda s: across_table(s.records, s.differences, s.generator(), selection=s.selection),
     "arms": lambda s: summary_table(s.records, s.generator(), s.kept, selection=s.selection),
     "tests": lambda s: further_table(s.differences, s.generator()),

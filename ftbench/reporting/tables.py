@@ -9,6 +9,7 @@ from typing import Any
 from ftbench.reporting import stats
 from ftbench.reporting.cells import (
     NO_REFERENCE,
+    NO_SEED,
     Cell,
     Group,
     by_rows,
@@ -77,6 +78,8 @@ def _arm_row(cell: Cell, group: Group, settings: list[str]) -> dict[str, Any]:
     pairs = stats.paired_difference(cell.scores, group.std.scores) if compared and group.std else None
     if pairs:
         row |= {"vs_std": pairs.mean, "vs_std_low": pairs.low, "vs_std_high": pairs.high, "vs_std_n": pairs.n}
+    elif compared and group.is_unpaired(cell):
+        row["verdict"] = NO_SEED
     row |= _cost(cell, group.std)
     return {**row, "style": "best"} if cell is group.best else row
 

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 from ftbench.reporting import cells, stats
+from ftbench.reporting.conclusions import conclusions
+from ftbench.reporting.render import render
+from ftbench.reporting.reports import make
+from ftbench.reporting.study import Study
 from ftbench.reporting.tables import runs_table
 from ftbench.types import Cost, MethodSpec, Record, Result, RunSpec
 from tests.reporting.conftest import R3F, REFS, STD_PLUS, arms, keys, references, row, run
@@ -68,6 +72,21 @@ def test_no_baseline() -> None:
     table = runs_table([run(0.8, 0, R3F), references(scores=REFS)])
     assert row(table, "r3f")["verdict"] == cells.NO_BASELINE
     assert row(table, "r3f")["vs_std"] is None and row(table, "r3f")["cost"] is None
+
+
+def test_a_method_without_a_seed_of_std_says_so_everywhere() -> None:
+    records = [*arms([0.70, 0.72, 0.74], []), *(run(0.9, s, R3F) for s in (7, 8)), references(scores=REFS)]
+    records += [run(0.75, s, (MethodSpec("bss"),)) for s in range(3)]
+    table = runs_table(records)
+    assert (row(table, "r3f")["vs_std"], row(table, "r3f")["verdict"]) == (None, cells.NO_SEED)
+    assert row(table, "bss")["verdict"] == row(table, "std")["verdict"] == ""
+    assert any(note.startswith(cells.NO_SEED) for note in table.notes) and cells.NO_SEED in render(table, "markdown")
+    study = Study(records)
+    differences = make(study, "differences")
+    assert differences and "Left out, with no seed in common with std: rte r3f." in differences.notes
+    assert "r3f: no seed in common with std, so not compared." in conclusions(study)[1].methods
+    failed = runs_table([*arms([0.70], []), run(None, 0, R3F, status="failed"), references(scores=REFS)])
+    assert row(failed, "r3f")["verdict"] == ""
 
 
 def test_gate_is_taken_for_each_set_of_rows() -> None:
