@@ -56,6 +56,11 @@ def claims() -> list[Claim]:
     return [Claim(**entry) for entry in entries]
 
 
+def is_named(method: str, names: Sequence[str]) -> bool:
+    """Whether a claim's name means the method: ``std++`` is any ``std++:compute=...``, others are meant as they are."""
+    return method in names or ("std++" in names and method.split(":")[0] == "std++")
+
+
 def finding_table(finding: Finding) -> Table:
     """The comparisons behind a verdict, and the verdict in its notes."""
     keys = varying(list(finding.cells)) if finding.cells else ["task"]

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from ftbench.lookup import find
-from ftbench.reporting import across, crossed
-from ftbench.reporting.cells import SETTINGS, Cell, Group, by_rows, canonical, to_cells
-from ftbench.reporting.claims import COLUMNS, CONTRADICTED, MARGIN, SUPPORTED, UNDECIDED, Claim, Finding, claims
+from ftbench.reporting import crossed
+from ftbench.reporting.cells import SETTINGS, Cell, canonical
+from ftbench.reporting.claim_arms import ambiguous, by_name, groups_of, row_of
+from ftbench.reporting.claims import CONTRADICTED, MARGIN, SUPPORTED, UNDECIDED, Claim, Finding, claims, is_named
 from ftbench.reporting.costs import in_one_place, mean_of
-from ftbench.reporting.differences import Difference, contrast, is_compared, with_holm
+from ftbench.reporting.differences import Difference, contrast, with_holm
 from ftbench.reporting.layer_claims import LAYER_JUDGES
 from ftbench.reporting.probe_claims import expressive, kept_more
 from ftbench.reporting.study import Study
+from ftbench.reporting.wins import wins
 from ftbench.reporting.words import short
 
 #: a method and another at several levels of one axis, from low to high
@@ -33,25 +35,10 @@ def judge(study: Study, number: str) -> Finding:
     return JUDGES[claim.kind](claim, study)
 
 
-def _groups(claim: Claim, study: Study) -> Iterator[Group]:
-    arms, references = to_cells(study.records, study.selection)
-    for _, groups in by_rows(arms, references):
-        for group in groups:
-            task = (group.std or group.arms[0]).spec.task
-            if is_compared(group) and (not claim.tasks or task in claim.tasks):
-                yield group
-
-
-def _by_name(group: Group) -> dict[str, Cell]:
-    """The arms by their names, but for names that several of them bear: nobody can say which one is meant."""
-    names = Counter(cell.method for cell in group.arms)
-    return {cell.method: cell for cell in group.arms if names[cell.method] == 1}
-
-
 def _pairs(claim: Claim, study: Study) -> Iterator[tuple[Cell, Cell]]:
     """Each better method beside each other one, where both were run beside a std that learned."""
-    for group in _groups(claim, study):
-        cells = _by_name(group)
+    for group in groups_of(claim, study):
+        cells = by_name(claim, group)
         yield from ((cells[n], cells[o]) for n in claim.better for o in claim.than if n in cells and o in cells)
 
 
@@ -75,13 +62,6 @@ def _says(d: Difference, seeds: int) -> str:
     return CONTRADICTED if d.verdict in ("worse", "equal") or small else UNDECIDED
 
 
-def _row(d: Difference, says: str, cost: float | None = None) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(column.key for column in COLUMNS) | {k: d.cell.setting(k) for k in SETTINGS}
-    row |= {"method": d.cell.method, "than": d.std.method, "metric": d.cell.metric, "pairs": len(d.a), "verdict": says}
-    row |= {"difference": float(np.mean(d.differences)), "basis": d.basis or None, "p_holm": d.p_holm, "cost": cost}
-    return row | ({"low": d.headline.low, "high": d.headline.high} if d.headline else {})
-
-
 def _missing(claim: Claim, wanted: Sequence[str], found: Collection[tuple[str, str]]) -> list[str]:
     """Which of ``wanted`` were not found on each of the claim's tasks, else on each that was seen: one text, or none.
 
@@ -93,15 +73,6 @@ def _missing(claim: Claim, wanted: Sequence[str], found: Collection[tuple[str, s
         what if len(of) == len(tasks) else f"{what} on {', '.join(of)}" for what, of in gaps.items() if of or not tasks
     ]
     return [f"missing where std learned: {'; '.join(texts)}"] if texts else []
-
-
-def _ambiguous(claim: Claim, study: Study) -> list[str]:
-    """Which of the claim's methods are left out where several arms bear the name: one text, or none."""
-    left_out = {
-        cell.method for group in _groups(claim, study) for cell in group.arms if cell.method not in _by_name(group)
-    }
-    names = [name for name in (*claim.better, *claim.than) if name in left_out]
-    return [f"several versions of {' and of '.join(names)} stand side by side: none is judged there"] if names else []
 
 
 def _together(
@@ -127,16 +98,22 @@ def _together(
 
 def _beside(claim: Claim, study: Study, found: Sequence[Difference]) -> list[str]:
     """What is lacking for the claim: methods that were not compared on some task, or that have several versions."""
-    wanted = [f"{name} beside {other}" for name in claim.better for other in claim.than]
-    there = {(f"{d.cell.method} beside {d.std.method}", d.cell.spec.task) for d in found}
-    return [*_missing(claim, wanted, there), *_ambiguous(claim, study)]
+    both = [(name, other) for name in claim.better for other in claim.than]
+    there = {
+        (f"{name} beside {other}", d.cell.spec.task)
+        for d in found
+        for name, other in both
+        if is_named(d.cell.method, (name,)) and is_named(d.std.method, (other,))
+    }
+    wanted = [f"{name} beside {other}" for name, other in both]
+    return [*_missing(claim, wanted, there), *ambiguous(claim, study)]
 
 
 def _superiority(claim: Claim, study: Study) -> Finding:
     found = _compared(claim, study)
     says = [_says(d, claim.seeds) for d in found]
     verdict, why = _together(claim, found, says, _beside(claim, study, found))
-    rows = tuple(_row(d, s) for d, s in zip(found, says, strict=True))
+    rows = tuple(row_of(d, s) for d, s in zip(found, says, strict=True))
     return Finding(claim, verdict, why, rows, tuple(d.cell for d in found))
 
 
@@ -168,35 +145,8 @@ def _not_worse_and_cheaper(claim: Claim, study: Study) -> Finding:
     unknown = Counter(reason for _, reason in costs if reason)
     reasons = [f"seconds of {count} of {len(found)} comparisons {reason}" for reason, count in unknown.items()]
     verdict, why = _together(claim, found, says, _beside(claim, study, found), reasons)
-    rows = tuple(_row(d, s, cost) for d, s, (cost, _) in zip(found, says, costs, strict=True))
+    rows = tuple(row_of(d, s, cost) for d, s, (cost, _) in zip(found, says, costs, strict=True))
     return Finding(claim, verdict, why, rows, tuple(d.cell for d in found))
-
-
-def _wins(claim: Claim, study: Study) -> Finding:
-    """Counts tasks on which one of the better ones has the best mean, and compares average ranks."""
-    names = (*claim.better, *claim.than)
-    best: dict[str, list[float]] = {}
-    cells = []
-    for group in _groups(claim, study):
-        found = {name: cell for name, cell in _by_name(group).items() if len(cell.scores) >= claim.seeds}
-        if not all(name in found for name in names) or group.arms[0].spec.task in best:
-            continue
-        side = -1.0 if group.arms[0].lower_is_better else 1.0
-        best[group.arms[0].spec.task] = [side * float(found[name].mean or 0.0) for name in names]
-        cells.append(found[claim.better[0]])
-    lacking = _ambiguous(claim, study)
-    if len(best) < claim.of_tasks:
-        why = f"{len(best)} of {claim.of_tasks} tasks have {claim.seeds} seeds of {', '.join(names)}"
-        return Finding(claim, UNDECIDED, "; ".join((why, *lacking)), (), tuple(cells))
-    scores = np.array(list(best.values()))
-    ours = len(claim.better)
-    won = int((scores[:, :ours].max(axis=1) > scores[:, ours:].max(axis=1)).sum())
-    ranks = across.ranks(scores).mean(axis=0)
-    first = bool(ranks[:ours].min() < ranks[ours:].min())
-    verdict = SUPPORTED if won >= claim.wins and first else CONTRADICTED
-    placed = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(names, ranks, strict=True))
-    why = "; ".join((f"best on {won} of {len(best)} tasks; mean ranks {placed}", *lacking))
-    return Finding(claim, verdict, why, (), tuple(cells))
 
 
 def _lines(claim: Claim, study: Study, axis: str) -> Iterator[Line]:
@@ -237,7 +187,7 @@ def _slope_row(d: Difference, says: str, line: Line, axis: str) -> dict[str, Any
     """What differs along the line is given by its ends: ``100 to 1000``."""
     ends = {key: (line[0][0].setting(key), line[-1][0].setting(key)) for key in SETTINGS}
     spans = {key: f"{short(low)} to {short(high)}" for key, (low, high) in ends.items() if low != high}
-    return _row(d, says) | spans | {"method": f"{d.cell.method} over {axis}"}
+    return row_of(d, says) | spans | {"method": f"{d.cell.method} over {axis}"}
 
 
 def _slope(claim: Claim, study: Study) -> Finding:
@@ -249,7 +199,7 @@ def _slope(claim: Claim, study: Study) -> Finding:
     says = [_says_slope(d, axis, claim.seeds) for d, (_, axis) in zip(found, lines, strict=True)]
     wanted = [f"{name} over {axis}" for name in claim.better for axis in SLOPES]
     there = {(f"{d.cell.method} over {axis}", d.cell.spec.task) for d, (_, axis) in zip(found, lines, strict=True)}
-    lacking = [*_missing(claim, wanted, there), *_ambiguous(claim, study)]
+    lacking = [*_missing(claim, wanted, there), *ambiguous(claim, study)]
     verdict, why = _together(claim, found, says, lacking)
     rows = tuple(_slope_row(d, s, *line) for d, s, line in zip(found, says, lines, strict=True))
     return Finding(claim, verdict, why, rows, tuple(cell for line, _ in lines for cell, _ in line))
@@ -258,7 +208,7 @@ def _slope(claim: Claim, study: Study) -> Finding:
 JUDGES: dict[str, Callable[[Claim, Study], Finding]] = {
     "superiority": _superiority,
     "not worse and cheaper": _not_worse_and_cheaper,
-    "wins": _wins,
+    "wins": wins,
     "slope": _slope,
     **LAYER_JUDGES,
     "kept more": kept_more,

@@ -16,7 +16,7 @@ import numpy as np
 
 from ftbench.reporting import crossed, pairs
 from ftbench.reporting.cells import canonical
-from ftbench.reporting.claims import COLUMNS, CONTRADICTED, SUPPORTED, UNDECIDED, Claim, Finding
+from ftbench.reporting.claims import COLUMNS, CONTRADICTED, SUPPORTED, UNDECIDED, Claim, Finding, is_named
 from ftbench.reporting.differences import LEVEL
 from ftbench.reporting.probed import PRETRAINED, RANDOM, THEN, Probed, group, reference
 from ftbench.reporting.study import Study
@@ -114,10 +114,7 @@ def expressive(claim: Claim, study: Study) -> Finding:
     first = [c for c in found if c.measure in DECISIVE]
     says = [c.says(claim.seeds) for c in first]
     have = {
-        (f"{c.line.method} beside {name}", c.measure)
-        for c in first
-        for name in claim.than
-        if _is_named(c.than, (name,))
+        (f"{c.line.method} beside {name}", c.measure) for c in first for name in claim.than if is_named(c.than, (name,))
     }
     pairs_of = [f"{method} beside {name}" for method in claim.better for name in claim.than]
     missing = _missing([(pair, measure) for pair in pairs_of for measure in DECISIVE], have)
@@ -199,20 +196,15 @@ def _reference(found: Sequence[Probed], name: str) -> float | None:
 
 def _against(line: Line, lines: Sequence[Line], claim: Claim, measure: str) -> Iterator[Compared]:
     """The line against each other method of the claim that was tuned alike; not where several could be meant."""
-    if not _is_named(line.method, claim.better):
+    if not is_named(line.method, claim.better):
         return
     for name in claim.than:
         alike = [
-            other for other in lines if _is_named(other.method, (name,)) and other.protocol == line.protocol
+            other for other in lines if is_named(other.method, (name,)) and other.protocol == line.protocol
             and other.about[1:] == line.about[1:] and other.recipe == line.recipe
         ]  # fmt: skip
         if len(alike) == 1 and (values := _paired(line, alike[0], measure)):
             yield Compared(line, alike[0].method, measure, values)
-
-
-def _is_named(method: str, names: Sequence[str]) -> bool:
-    """``std++`` is any ``std++:compute=...``; other names are meant as they are."""
-    return method in names or ("std++" in names and method.split(":")[0] == "std++")
 
 
 def _paired(line: Line, other: Line, measure: str) -> tuple[float, ...]:

@@ -6,11 +6,12 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
 from ftbench.errors import UsageError
-from ftbench.reporting import claims, papers
+from ftbench.reporting import claims, papers, wins
 from ftbench.reporting.judging import JUDGES, judge
 from ftbench.reporting.render import FORMS, render
 from ftbench.reporting.reports import claim_names, make
@@ -171,17 +172,18 @@ def test_cheaper_than_one_of_two_supports_nothing() -> None:
     assert found.verdict == "undecided" and found.why.endswith("missing where std learned: r3f beside freelb")
 
 
-def test_wins_need_all_tasks() -> None:
-    def on(task: str, gain: float) -> list[Record]:
-        names = ("std", "std++", "l2sp", "reinit", "r3f")
-        rest = [record for name in names for record in arm(name, line(0.70, 10), task=task, data=task)]
-        ours = [
-            record
-            for name in ("capcort-i", "capcort-mlp")
-            for record in arm(name, line(0.70 + gain, 10), task=task, data=task)
-        ]
-        return [*rest, *ours]
+def on(task: str, gain: float, plus: dict[str, Any] | None = None) -> list[Record]:
+    """All methods of claim 5 on a task, CAPCORT ``gain`` above the others; plus: fields of std++."""
+    names = ("std", "std++", "l2sp", "reinit", "r3f")
+    scores = {**dict.fromkeys(names, line(0.70, 10)), **dict.fromkeys(CAPCORT, line(0.70 + gain, 10))}
+    fields = {"std++": plus or {}}
+    return [r for name, of in scores.items() for r in arm(name, of, task=task, data=task, fields=fields.get(name, {}))]
 
+
+CAPCORT = ("capcort-i", "capcort-mlp")
+
+
+def test_wins_need_all_tasks() -> None:
     thirteen = [record for i in range(13) for record in on(f"t{i}", 0.02 if i < 8 else -0.02)]
     found = judge(Study(thirteen), "5")
     assert found.verdict == "supported" and found.why.startswith("best on 8 of 13 tasks")
@@ -191,6 +193,44 @@ def test_wins_need_all_tasks() -> None:
     assert "several versions of l2sp stand side by side" in judge(Study([*thirteen, *again]), "5").why
     few = judge(Study(on("t0", 0.1)), "5")
     assert few.verdict == "undecided" and few.why.startswith("1 of 13 tasks")
+
+
+def test_ties_are_matched_and_chance_decides_nothing() -> None:
+    """The claim is "matches or exceeds": by as much as 0.5 points behind matches, if the runs can tell so much."""
+    equal = judge(Study([record for i in range(13) for record in on(f"t{i}", 0.0)]), "5")
+    assert equal.verdict == "supported" and equal.why.startswith("best on 13 of 13 tasks, ties counted")
+    generator = np.random.default_rng(0)
+    names = ("std", "std++", "l2sp", "reinit", "r3f", *CAPCORT)
+    noisy = [
+        record
+        for i in range(13)
+        for name in names
+        for record in arm(name, generator.normal(0.7, 0.02, 10).tolist(), task=f"t{i}", data=f"t{i}")
+    ]
+    found = judge(Study(noisy), "5")
+    assert found.verdict == "undecided" and " on 0 to 13 (95 % interval)" in found.why
+    assert len(found.rows) == 13 and all(row["low"] < row["difference"] < row["high"] for row in found.rows)
+
+
+def test_the_number_of_matched_tasks_has_an_interval() -> None:
+    mixed = [record for i in range(13) for record in on(f"t{i}", 0.02 if i < 6 else -0.02 if i < 8 else 0.0)]
+    found = judge(Study(mixed), "5")
+    assert "on 11 to 13 (95 % interval)" in found.why, "two lost of 13, each beside four others, may be chance"
+    assert [row["verdict"] for row in found.rows].count("contradicted") == 2
+    assert wins.at_least([0.001, 0.011, 0.02, 0.9]) == 1 and wins.at_least([0.012, 0.001, 0.9, 0.012]) == 3
+    assert wins.at_least([0.9]) == 0 and wins.at_least([0.024]) == 1
+
+
+@pytest.mark.parametrize("number", ["5", "6"])
+def test_std_plus_with_other_steps_is_std_plus(number: str) -> None:
+    plus = {"compute": 3}
+    thirteen = [record for i in range(13) for record in on(f"t{i}", 0.02, plus)]
+    grown = [*sizes(0.06, 0.04, 0.02), *noises(0.04, 0.06)]
+    named = [replace(r, result=replace(r.result, spec=replace(r.result.spec, methods=(MethodSpec("std++", 1, plus),))))
+             if r.result.spec.method == "std++" else r for r in grown]  # fmt: skip
+    assert judge(Study(thirteen if number == "5" else named), number).verdict == "supported"
+    again = arm("std++", line(0.70, 10), task="t0", data="t0")
+    assert "several versions of std++" in judge(Study([*thirteen, *again]), "5").why
 
 
 def beside_plus(gain: float, names: tuple[str, ...] = ("capcort-i", "capcort-mlp"), **spec: Any) -> list[Record]:
