@@ -116,10 +116,12 @@ def budgets(study: Study) -> Iterator[Chart]:
             x = tuple((family.seconds or 0.0) * k for k in range(1, len(best) + 1))
             names = tuple(f"{label}, best of {k}: {precise(metric, score)}" for k, score in enumerate(best, 1))
             marks.append(Mark("line", x, tuple(best), label=label, tone=i + 1, names=names))
+        failed = [f"{family.cells[0].method} {family.failed}" for family in shown if family.failed]
+        paid = f" Failed runs, whose seconds are shared out: {', '.join(failed)}." if failed else ""
         keys = [key for key in ROW_AXES if first[0].setting(key) is not None and key in ("train_size", "label_noise")]
         more = f" {len(timed) - len(shown)} more methods are not drawn." if len(timed) > len(shown) else ""
         yield Chart(
             f"budget-{first[0].spec.task}", f"Expected best score: {described(first[0], keys)}", "seconds of runs",
             metric_name(metric), tuple(marks), log=True, hundredths=hundredths(metric),
-            note=f"Unbiased, over a method's settings and seeds.{more}",
+            note=f"Unbiased, of finished runs over a method's settings and seeds.{paid}{more}",
         )  # fmt: skip

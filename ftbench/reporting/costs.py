@@ -25,9 +25,11 @@ SEVERAL = (
     "and parameters do."
 )
 BUDGET = (
-    "Expected best score of k runs drawn without replacement from a method's runs at all its settings and seeds "
-    "(unbiased; a search that picks the best of k gets this on the data it picks by). in budget: the same for as many "
-    "runs as fit into the seconds named, which is what the method with the fewest seconds of runs took in all."
+    "Expected best score of k finished runs drawn without replacement from a method's runs at all its settings and "
+    "seeds (unbiased; a search that picks the best of k gets this on the data it picks by). A run that failed or has "
+    "no score (fail) is none of the k, but is paid for: time is the seconds of all runs, over the finished ones. in "
+    "budget: the best of as many as fit into the seconds named, which is what the method with the fewest seconds of "
+    "runs took in all."
 )
 NO_BUDGET = (
     "Runs come from several devices or thread counts: seconds do not compare, so there is no budget of them. The best "
@@ -118,18 +120,29 @@ def evaluations(record: Record, metric: str) -> list[tuple[int, float]]:
 
 
 class Family:
-    """All runs of one method on one set of rows, at whatever settings: what a search could have drawn from."""
+    """All runs of one method on one set of rows, at whatever settings: what a search could have drawn from.
+
+    cells: those with scores first; failed: runs without a score; seconds: of all runs, over the finished ones
+    """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
-        self.cells = cells
-        self.lower = cells[0].lower_is_better
+        self.cells = sorted(cells, key=lambda cell: not cell.scores)
+        self.lower = self.cells[0].lower_is_better
         self.scores = [score for cell in cells for score in cell.scores.values()]
-        self.seconds = mean_of([r.cost.training_seconds for cell in cells for r in cell.ok])
+        runs = [(record, _key(record) in cell.scores) for cell in cells for record in cell.records]
+        self.failed = sum(not scored for _, scored in runs)
+        wasted = sum(record.cost.training_seconds for record, scored in runs if not scored)
+        one = mean_of([record.cost.training_seconds for record, scored in runs if scored])
+        self.seconds = one + wasted / len(self.scores) if one else None
 
     def expected_best(self, most: int | None = None) -> list[float]:
         """Of 1, 2, ... runs, in the metric's own direction."""
         side = -1.0 if self.lower else 1.0
         return [side * float(value) for value in budget.expected_best([side * s for s in self.scores], most)]
+
+
+def _key(record: Record) -> tuple[int, int]:
+    return record.result.spec.data_seed, record.result.spec.seed
 
 
 def families(records: Sequence[Record], selection: str = "last") -> list[list[Family]]:
@@ -138,10 +151,9 @@ def families(records: Sequence[Record], selection: str = "last") -> list[list[Fa
     out = []
     for _, groups in by_rows(arms, references):
         found: dict[tuple[Any, ...], list[Cell]] = {}
-        for cell in (cell for group in groups for cell in group.arms if cell.scores):
+        for cell in (cell for group in groups for cell in group.arms):
             found.setdefault((cell.method, cell.setting("method_revision"), cell.spec.engine_revision), []).append(cell)
-        here = [Family(cells) for cells in found.values()]
-        out.append([family for family in here if len(family.scores) > 1])
+        out.append([Family(cells) for cells in found.values() if sum(len(cell.scores) for cell in cells) > 1])
     return [here for here in out if here]
 
 
@@ -155,8 +167,9 @@ def budget_table(records: Sequence[Record], *, selection: str = "last") -> Table
     settings = [key for key in varying([f.cells[0] for here in found for f in here]) if key not in RECIPE_AXES]
     columns = (
         *setting_columns(settings), Column("method", "method", numeric=False),
-        Column("metric", "metric", numeric=False), Column("runs", "runs"), Column("settings", "settings"),
-        Column("seconds", "time"), *(Column(f"best_{k}", f"best of {k}") for k in tries), Column("budget", "budget"),
+        Column("metric", "metric", numeric=False), Column("runs", "runs"), Column("failed", "fail"),
+        Column("settings", "settings"), Column("seconds", "time"),
+        *(Column(f"best_{k}", f"best of {k}") for k in tries), Column("budget", "budget"),
         Column("in_budget", "in budget"),
     )  # fmt: skip
     rows = [row for here in found for row in _budget_rows(here, settings, tries)]
@@ -165,8 +178,10 @@ def budget_table(records: Sequence[Record], *, selection: str = "last") -> Table
 
 
 def seconds_compare(here: Sequence[Family]) -> bool:
-    """Whether the methods' runs were all timed in one place."""
-    return in_one_place([cell for family in here for cell in family.cells])
+    """Whether the methods' runs, the failed ones too, were all timed in one place."""
+    every = [record for family in here for cell in family.cells for record in cell.records]
+    costs = [record.cost for record in every if record.result.status == "ok" or record.cost.training_seconds]
+    return len({(cost.device, cost.threads) for cost in costs}) < 2
 
 
 def _budget_rows(here: Sequence[Family], settings: Sequence[str], tries: Sequence[int]) -> list[dict[str, Any]]:
@@ -179,7 +194,7 @@ def _budget_rows(here: Sequence[Family], settings: Sequence[str], tries: Sequenc
         first = family.cells[0]
         rows.append(
             {key: first.setting(key) for key in settings}
-            | {"method": first.method, "metric": first.metric, "runs": len(family.scores)}
+            | {"method": first.method, "metric": first.metric, "runs": len(family.scores), "failed": family.failed}
             | {"settings": len(family.cells), "seconds": family.seconds, "budget": seconds}
             | {f"best_{k}": best[k - 1] for k in tries if k <= len(best)}
             | {"in_budget": best[fits - 1] if fits else None}

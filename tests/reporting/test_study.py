@@ -312,6 +312,27 @@ def test_budget_pools_settings_and_seeds() -> None:
     assert found["seconds"] == 10 and found["budget"] == 40 and found["in_budget"] == pytest.approx(0.8)
 
 
+def test_failed_runs_are_paid_for() -> None:
+    """By hand: four finished runs of 10 s; two more diverged after 8 s each, and a setting never finished, 4 s."""
+    cost = Cost(process_seconds=8.0, steps=40, device="cpu", threads=1)
+    none = Cost(process_seconds=4.0, steps=20, device="cpu", threads=1)
+    good = [costly(0.7 + 0.02 * s, s, R3F, 10.0, 1) for s in range(4)]
+    bad = [run(None, s, R3F, status="diverged", cost=cost) for s in (4, 5)]
+    lost = [run(None, 0, R3F, status="failed", cost=none, lr=1.0), run(float("nan"), 1, R3F, cost=none, lr=1.0)]
+    std = [costly(0.7 + 0.01 * s, s, (), 10.0, 1) for s in range(4)]
+    records = [*std, *good, *bad, *lost]
+    found = table(records, "budget")
+    r3f = row(found, "r3f")
+    assert (r3f["runs"], r3f["failed"], r3f["settings"]) == (4, 4, 2) and row(found, "std")["failed"] == 0
+    assert r3f["seconds"] == pytest.approx(16) and (r3f["budget"], row(found, "std")["seconds"]) == (40, 10)
+    assert r3f["in_budget"] == pytest.approx(r3f["best_2"]) and r3f["best_1"] == pytest.approx(0.73)
+    drawn = picture(records, "budget-rte")
+    assert "Failed runs, whose seconds are shared out: r3f 4." in drawn.note
+    assert next(mark for mark in drawn.marks if mark.label == "r3f").x == pytest.approx((16, 32, 48, 64))
+    elsewhere = run(None, 6, R3F, status="failed", cost=Cost(wall_seconds=1.0, steps=40, device="cuda"))
+    assert row(table([*records, elsewhere], "budget"), "r3f")["in_budget"] is None
+
+
 def test_seconds_of_several_machines_are_no_budget() -> None:
     cuda = Cost(wall_seconds=3.0, steps=100, device="cuda", threads=1)
     one = [costly(0.7 + 0.01 * s, s, m, 10.0, 1) for m in ((), R3F) for s in range(3)]
