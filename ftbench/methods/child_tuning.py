@@ -7,7 +7,8 @@
 Xu, Luo, Zhang, Tan, Chang, Huang, Huang: Raise a Child in Large Language Model: Towards Effective and Generalizable
 Fine-tuning. EMNLP 2021, arXiv 2109.05687. Defaults: D and p = 0.3, those of the released script. F is a mean over
 rows of squared gradients (regression: of the squared error), taken on the pretrained weights under a fresh head,
-without dropout. ``rows`` limits it to that many, spread over train (ours: each row is a pass); 0 takes all.
+without dropout. ``rows`` limits it to that many, spread over train (ours: each row is a pass); 0 takes all. Where
+nothing of what it masks is trained (``freeze`` with all blocks before it), it does nothing.
 
 Cost: F draws a mask as large as the model at each step; D has its passes before training, a mask, and a copy of the
 weights while it is made.
@@ -54,6 +55,7 @@ class ChildTuning(Method):
     summary: ClassVar[str] = "gradients of a random or a Fisher-chosen part of the weights only"
     cite: ClassVar[str] = "Xu et al. 2021, arXiv 2109.05687"
     cost: ClassVar[str] = "1 forward, 1 backward; mode=D: one more of each for every row, once"
+    revision: ClassVar[int] = 2  # 1 squared gradients of fewer rows than 16 where ``released`` took some rows only
     neutral: ClassVar[Mapping[str, Any] | None] = {"mode": "F", "p": 1.0}
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class ChildTuning(Method):
     def prepare(self, start: Start) -> None:
         model = start.backbone.model
         self._masked = [parameter for parameter in self._chosen(start.backbone) if parameter.requires_grad]
-        if self.mode == "F":
+        if self.mode == "F" or not self._masked:
             return
         was_training = model.training
         model.train(self.variant == "released")
@@ -97,15 +99,13 @@ class ChildTuning(Method):
         """Mean losses of what is squared as one: a row, or the released code's batch."""
         size = RELEASED_ROWS if self.variant == "released" else 1
         every = math.ceil(start.rows / self.rows) if self.rows else 1
-        for batch in start.batches():
-            for part in (batch.positions % every == 0).nonzero()[:, 0].split(size):
-                yield _loss(start.backbone, batch, part.to(batch.labels.device))
+        for batch in start.batches(every, size):
+            yield _loss(start.backbone, batch)
 
 
-def _loss(backbone: Backbone, batch: Batch, part: Tensor) -> Tensor:
-    """Mean task loss () of the rows ``part`` of a batch, without the columns that are padding in all of them."""
-    some = batch.take(part)
-    logits, labels = backbone.forward(some.inputs).logits.float(), some.labels
+def _loss(backbone: Backbone, batch: Batch) -> Tensor:
+    """Mean task loss () of a batch."""
+    logits, labels = backbone.forward(batch.inputs).logits.float(), batch.labels
     return F.mse_loss(logits[:, 0], labels) if batch.regression else F.cross_entropy(logits, labels)
 
 

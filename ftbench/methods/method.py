@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ftbench.errors import FtbenchError, UsageError
-from ftbench.models.backbone import TARGET, Backbone, Out, Transform
+from ftbench.models.backbone import Backbone, Out, Transform
 
 Dropout = Literal["independent", "shared", "off"]
 
@@ -77,17 +77,6 @@ class Batch:
     task_loss: Callable[[Out], Tensor] = _no_loss
     writes: bool = False
 
-    def take(self, part: Tensor) -> Batch:
-        """The inputs and labels of the rows at ``part`` (k,), ascending, without columns that are padding in all."""
-        used = {key: self.inputs[key][part].any(dim=0) for key in ("attention_mask", TARGET) if key in self.inputs}
-        inputs = {}
-        for name, tensor in self.inputs.items():
-            written = name in (TARGET, "decoder_input_ids")
-            inputs[name] = tensor[part][:, used[TARGET if written else "attention_mask"]]
-        chosen = torch.isin(self.inputs[TARGET].nonzero()[:, 0], part) if self.writes else part
-        ids, positions = self.ids[part], self.positions[part.to(self.positions.device)]
-        return dataclasses.replace(self, inputs=inputs, labels=self.labels[chosen], ids=ids, positions=positions)
-
 
 @dataclass(frozen=True)
 class Term:
@@ -109,7 +98,8 @@ class Start:
     backbone: the network with its pretrained weights and a fresh head
     steps:    optimizer steps that are planned
     rows:     how many rows are trained on
-    batches:  one pass over all rows in a fixed order, 64 at a time; made anew at every call
+    batches:  one pass over all rows in a fixed order, 64 at a time; made anew at every call. ``batches(every, size)``:
+              over each ``every``-th row, ``size`` at a time
     cache:    folder for what can be computed once for many runs, or None
     key:      what stands for weights, rows and token limit, for names in ``cache``
     original: loads the pretrained network: other weights than ``backbone``'s where a method before has changed them,
@@ -119,7 +109,7 @@ class Start:
     backbone: Backbone
     steps: int
     rows: int
-    batches: Callable[[], Iterator[Batch]]
+    batches: Callable[..., Iterator[Batch]]
     cache: Path | None = None
     key: Callable[[], str] = str
     original: Callable[[], Backbone] = _no_original

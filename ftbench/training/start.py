@@ -70,8 +70,8 @@ def start_of(
 ) -> Start:
     """``Start`` for one run. Its batches hold the rows in the order of train; their passes have no dropout."""
 
-    def batches() -> Iterator[Batch]:
-        for number, part in enumerate(share(np.arange(len(rows)), EVAL_BATCH)):
+    def batches(every: int = 1, size: int = EVAL_BATCH) -> Iterator[Batch]:
+        for number, part in enumerate(share(np.arange(0, len(rows), every), size)):
             seed = mix(spec.seed, number, "start")
             yield batch_of(
                 backbone, tokens, rows.labels, rows.index, part, seed, regression=regression, targets=targets

@@ -143,28 +143,58 @@ def test_paper_is_the_mean_of_squared_gradients_of_rows(
     ]
 
 
-def test_released_masks_the_blocks_from_batches_with_dropout(
+@pytest.fixture
+def seen_in(
     tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path
-) -> None:
-    seen: list[tuple[int, bool]] = []
-    run = training_of(tiny_data(40, 8), tiny_model, tmp_path)
-    network = run.backbone
-    hook = network.model.register_forward_pre_hook(
-        lambda module, _, inputs: seen.append((len(inputs["input_ids"]), module.training)), with_kwargs=True
-    )
-    from ftbench.training.start import start_of
+) -> Callable[..., tuple[list[tuple[int, bool]], Any]]:
+    """``seen_in(method, rows)``: the rows of each pass of ``prepare`` and whether dropout was on, and the network."""
 
-    rows = tiny_data(40, 8).splits["train"]
-    start = start_of(run.spec, network, run.tokens, rows, None, original=lambda: network, regression=False)
+    def look(method: ChildTuning, n: int) -> tuple[list[tuple[int, bool]], Any]:
+        from ftbench.training.start import start_of
+
+        seen: list[tuple[int, bool]] = []
+        run = training_of(tiny_data(n, 8), tiny_model, tmp_path)
+        network, rows = run.backbone, tiny_data(n, 8).splits["train"]
+        assert network.blocks, "looked for by a pass of its own"
+        network.model.eval().register_forward_pre_hook(
+            lambda module, _, inputs: seen.append((len(inputs["input_ids"]), module.training)), with_kwargs=True
+        )
+        method.prepare(start_of(run.spec, network, run.tokens, rows, None, original=lambda: network, regression=False))
+        return seen, network
+
+    return look
+
+
+def test_released_masks_the_blocks_from_batches_with_dropout(seen_in: Callable[..., Any]) -> None:
     method = ChildTuning(variant="released")
-    network.model.eval()
-    method.prepare(start)
-    assert seen[-3:] == [(16, True), (16, True), (8, True)] and not network.model.training
+    seen, network = seen_in(method, 40)
+    assert seen == [(16, True), (16, True), (8, True)] and not network.model.training
     assert {id(p) for p in method._masked} == {id(p) for block in network.blocks for p in block.parameters()}
-    seen.clear()
-    ChildTuning(rows=13).prepare(start)
-    hook.remove()
-    assert seen == [(1, False)] * 10, "every fourth of 40"
+
+
+@pytest.mark.parametrize(
+    ("rows", "n", "passes"),
+    [(13, 40, [1] * 10), (1, 130, [1]), (0, 70, [1] * 70)],
+    ids=["every fourth", "none of the second 64", "all"],
+)
+def test_rows_are_spread_over_train(rows: int, n: int, passes: list[int], seen_in: Callable[..., Any]) -> None:
+    assert seen_in(ChildTuning(rows=rows), n)[0] == [(size, False) for size in passes]
+
+
+def test_released_batches_are_full_when_some_rows_are_left_out(seen_in: Callable[..., Any]) -> None:
+    """29 rows, about 9 of each 64 of train."""
+    seen, _ = seen_in(ChildTuning(rows=32, variant="released"), 200)
+    assert seen == [(16, True), (13, True)]
+
+
+@pytest.mark.parametrize("fields", ["", ":variant=released", ":mode=F"])
+def test_with_nothing_of_the_base_trained_it_does_nothing(
+    fields: str, tiny_data: Callable[..., Any], tiny_family: Any, finetune_tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    data, model = tiny_data(16, 8), tiny_family("roberta")
+    plain = finetune_tiny(data, model, tmp_path / "a", "freeze:blocks=2", steps=2)
+    ours = finetune_tiny(data, model, tmp_path / "b", f"freeze:blocks=2+child-tuning{fields}", steps=2)
+    assert ours.result.metrics == plain.result.metrics and ours.history == plain.history
 
 
 def test_the_draw() -> None:
