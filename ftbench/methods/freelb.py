@@ -20,6 +20,8 @@ Where paper and released code differ (zhuchen03/FreeLB, commit eb23701):
 - ``eps=0`` is no projection, as in the code.
 - ``norm=linf``: g is divided by its largest entry in the row (no sign), d is clamped to eps, d_0 = U(-m, m).
 - The fairseq version counts updates, the transformers version passes; ``steps`` is passes.
+
+fp16 works: where a scaled gradient overflows, its rows' d stays, and the step is left out as usual.
 """
 
 from __future__ import annotations
@@ -96,7 +98,11 @@ class FreeLB(Method):
         return noise * mask * self.init / (mask.sum(dim=1, keepdim=True) * shape[-1]).sqrt()
 
     def advance(self, delta: Tensor, gradient: Tensor) -> Tensor:
-        """One projected step up; all (rows, tokens, width)."""
+        """One projected step up; all (rows, tokens, width). A row whose gradient overflowed stays where it is."""
+        finite = gradient.isfinite().all(dim=(1, 2), keepdim=True)
+        return torch.where(finite, self._stepped(delta, gradient), delta)
+
+    def _stepped(self, delta: Tensor, gradient: Tensor) -> Tensor:
         if self.norm == "linf":
             largest = gradient.abs().amax(dim=(1, 2), keepdim=True).clamp(min=GUARD)
             delta = delta + self.step_size * gradient / largest

@@ -7,6 +7,7 @@ The oracles' model: h = mean over real tokens of tanh(e_t W1^T + b1), logits = h
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,30 @@ def test_freelb_does_not_depend_on_the_scale_of_the_loss(monkeypatch: pytest.Mon
     for name, weight in model.weights.items():
         assert weight.grad is not None
         torch.testing.assert_close(other.weights[name].grad, weight.grad * 64)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("broken", [math.inf, math.nan])
+def test_freelb_leaves_a_row_whose_gradient_overflowed(norm: Any, broken: float) -> None:
+    method = FreeLB(norm=norm)
+    delta, gradient = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 0.1
+    expected = method.advance(delta, gradient)
+    gradient[1, 2, 3] = broken
+    found = method.advance(delta, gradient)
+    assert torch.equal(found[1], delta[1]) and torch.equal(found[[0, 2]], expected[[0, 2]])
+    assert not torch.equal(expected[1], delta[1])
+
+
+def test_freelb_outlives_an_overflow_of_the_loss_scale(
+    tiny_data: Any, tiny_model: Path, finetune_tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In fp16 the first steps are left out, until the scale has fallen."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**25)
+    monkeypatch.setattr("ftbench.training.engine.make_scaler", lambda *_: scaler)
+    outcome = finetune_tiny(tiny_data(16, 8), tiny_model, tmp_path, "freelb", steps=12, precision="fp16")
+    assert outcome.result.status == "ok", outcome.result.error
+    left_out = [not math.isfinite(record["grad_norm"]) for record in outcome.history if "grad_norm" in record]
+    assert left_out[0] and not left_out[-1]
 
 
 # -------------------------------------------------------------------------------------------------- VAT
