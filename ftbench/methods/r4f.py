@@ -26,6 +26,7 @@ The saved model holds W / sigma in the plain model's names.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -70,11 +71,10 @@ def normalise(linear: nn.Linear) -> None:
     """Divides the weight (out, in) by its largest singular value, in float32 also under autocast."""
     parametrizations.spectral_norm(linear, "weight")
     norm: Any = next(iter(linear.parametrizations["weight"]))  # type: ignore[index]
-    divide = norm.forward
+    norm.forward = MethodType(_in_float32, norm)  # a method: a copy of the network has one of its own
 
-    def in_float32(weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):
-            divided: Tensor = divide(weight)
-        return divided
 
-    norm.forward = in_float32
+def _in_float32(norm: Any, weight: Tensor) -> Tensor:
+    with torch.autocast(weight.device.type, enabled=False):
+        divided: Tensor = type(norm).forward(norm, weight)
+    return divided

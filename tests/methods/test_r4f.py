@@ -6,6 +6,7 @@ loss = sum((x W_SN^T + b) * target). What the fairseq head does is there too: it
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,35 @@ def linear_from(u: dict[str, Any], v: dict[str, Any]) -> tuple[nn.Linear, Any]:
 def assert_vectors(norm: Any, expected: dict[str, Any]) -> None:
     torch.testing.assert_close(norm._u, tensor(expected["u"]), **CLOSE)
     torch.testing.assert_close(norm._v, tensor(expected["v"]), **CLOSE)
+
+
+def test_a_copy_is_normalised_by_itself() -> None:
+    linear, norm = linear_from(GIVEN["u_after_init"], GIVEN["v_after_init"])
+    frozen = copy.deepcopy(linear).eval()
+    u = norm._u.clone()
+    before = frozen(shared("x"))
+    assert torch.equal(norm._u, u), "a pass of the copy leaves the original's vectors"
+    with torch.no_grad():
+        linear.parametrizations["weight"].original.mul_(torch.tensor([[1.0], [2.0], [3.0]]))  # type: ignore[index]
+    linear(shared("x"))
+    assert not torch.equal(norm._u, u)
+    assert torch.equal(frozen(shared("x")), before)
+
+
+@pytest.mark.parametrize("other", ["capcort-i", "cka"])
+def test_a_frozen_copy_in_a_stack_leaves_the_head_alone(
+    other: str, tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    """At weight 0 it is R4F, also where the pretrained vectors come from a copy of the network."""
+    alone, both = (
+        training_of(tiny_data(), tiny_model, tmp_path, arm) for arm in ("r4f", f"r4f+{other}:cache=off,weight=0")
+    )
+    for step in range(2):
+        for run in (alone, both):
+            run.backbone.model.train()
+            optimizer_step(run, step)
+    theirs = both.backbone.model.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in alone.backbone.model.state_dict().items())
 
 
 # ------------------------------------------------------------------------------------- recorded numbers
