@@ -4,7 +4,9 @@
 
 Prechelt: Early Stopping - But When? 1998; for fine-tuning Dodge et al. 2020, arXiv 2002.06305 (ending hopeless runs),
 and, against it on small data, Mosbach et al. 2021, arXiv 2006.04884 (train long). Defaults: patience 3, min_delta 0,
-ours. There are about 10 evaluations a run (``evaluations``), so patience counts tenths of a run.
+ours. Evaluations are at the end of an epoch and at the last step, at most 10 (``evaluations``): with more epochs, of
+every second, third, ... one. So patience counts epochs in a short run. The first one always counts as better: a run is
+stopped early only where it has patience + 2 evaluations or more, which is said where it has not.
 
 The result (selection ``last``) is the best weights, those at the end are scored as ``raw``. The learning rate falls
 as planned for the whole run, so a run that is stopped early has never had a small one. The score is chosen on the
@@ -15,6 +17,8 @@ Cost: a part of plain fine-tuning's, a copy of the weights. Where paper and rele
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -24,6 +28,8 @@ from torch import Tensor
 
 from ftbench.methods.method import Method
 from ftbench.models.backbone import Backbone
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -61,6 +67,11 @@ class EarlyStop(Method):
             self._waited += 1
         return self._waited >= self.patience
 
+    def warn_if_idle(self, evaluations: int) -> None:
+        """Says, once a process, that a run of so many evaluations cannot be stopped."""
+        if evaluations < self.patience + 2:
+            _say(self.patience, evaluations)
+
     def finish(self, backbone: Backbone) -> None:
         if self._weights:
             backbone.model.load_state_dict(self._weights)
@@ -73,3 +84,11 @@ class EarlyStop(Method):
         self._best, self._waited = state["best"].item(), int(state["waited"])
         own = "weights."
         self._weights = {name.removeprefix(own): w for name, w in state.items() if name.startswith(own)}
+
+
+@functools.cache
+def _say(patience: int, evaluations: int) -> None:
+    log.warning(
+        "early-stop:patience=%d cannot stop a run of %d evaluation%s, at the ends of epochs: it takes %d or more",
+        patience, evaluations, "s" * (evaluations > 1), patience + 2,
+    )  # fmt: skip

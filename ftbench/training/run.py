@@ -21,7 +21,7 @@ from ftbench.training import checkpoint
 from ftbench.training.batches import Tokens, tokenize
 from ftbench.training.cost import Meter, together
 from ftbench.training.distributed import ALONE, Group, require_equal
-from ftbench.training.engine import Diverged, Training, train
+from ftbench.training.engine import Diverged, Training, evaluation_steps, train
 from ftbench.training.evaluate import decide, probabilities, score
 from ftbench.training.flops import Flops
 from ftbench.training.memorised import memorised
@@ -178,9 +178,13 @@ def ready(
         meter.cost.__dict__.update(state.cost, **here, interruptions=state.cost["interruptions"] + 1)
     meter.cost.trained_parameters = sum(p.numel() for p in trained(optimizer, network.model))
     labels, index = train_rows.labels, train_rows.index
-    return Training(
+    training = Training(
         spec, network, methods, tokens, labels, index, regression, optimizer, meter, state, prefix, place.group, targets
     )
+    for method in methods[: len(spec.methods)]:
+        if isinstance(method, EarlyStop):
+            method.warn_if_idle(len(evaluation_steps(spec.steps, training.per_epoch, spec.evaluations)))
+    return training
 
 
 def _outcome(

@@ -12,7 +12,7 @@ from torch import nn
 
 from ftbench.errors import Interrupted, UsageError
 from ftbench.lookup import build
-from ftbench.methods.early_stop import EarlyStop
+from ftbench.methods.early_stop import EarlyStop, _say
 from ftbench.training.watch import Control, Watch
 
 
@@ -115,3 +115,28 @@ def test_wrong_fields_are_refused(fields: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError) as error:
         build(EarlyStop, fields, "early-stop")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arm", "fields", "warned"),
+    [
+        ("early-stop", {"steps": 8}, True),  # 4 epochs, after each an evaluation: the fourth in vain is the last step
+        ("early-stop", {"steps": 10}, False),
+        ("early-stop", {"steps": 20, "evaluations": 4}, True),
+        ("early-stop:patience=1", {"steps": 6}, False),
+        ("std", {"steps": 2, "checkpoint": "best"}, False),
+    ],
+)
+def test_a_run_that_it_cannot_stop_is_told_once(
+    arm: str, fields: dict[str, Any], warned: bool, tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    _say.cache_clear()
+    for _ in range(2):
+        training_of(tiny_data(16, 8), tiny_model, tmp_path, arm, **fields)
+    said = [record.getMessage() for record in caplog.records if "cannot stop" in record.getMessage()]
+    assert len(said) == warned
+    if warned:
+        assert said == [
+            "early-stop:patience=3 cannot stop a run of 4 evaluations, at the ends of epochs: it takes 5 or more"
+        ]
