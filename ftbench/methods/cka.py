@@ -5,8 +5,8 @@
 
 Z has a row for each row of the micro-batch (for each real token with ``token=all``): a block's output, see
 ``capcort-i``. ``estimator=debiased`` takes the unbiased HSIC, without the diagonals of K = X X^T and L = Y Y^T:
-[tr(K L) + sum(K) sum(L) / ((n - 1)(n - 2)) - 2 sum(K L) / (n - 2)] / (n (n - 3)); it needs 4 rows, the other 2,
-and a smaller micro-batch has no term.
+[tr(K L) + sum(K) sum(L) / ((n - 1)(n - 2)) - 2 sum(K L) / (n - 2)] / (n (n - 3)); it needs 4 rows, the other 2.
+A smaller micro-batch, such as the last of an epoch may be, has no term; where all would be smaller, it is refused.
 
 Kornblith, Norouzi, Lee, Hinton: Similarity of Neural Network Representations Revisited. ICML 2019, arXiv 1905.00414,
 as a measure; the unbiased HSIC is that of Song et al. 2012 (JMLR 13). As a term it is ours: TRepLiNa (Nakai et al.
@@ -47,6 +47,12 @@ class CKA(AgainstPretrained):
     revision: ClassVar[int] = 2  # 1 cut the debiased form off where there are many vectors
     neutral: ClassVar[Mapping[str, Any] | None] = {"weight": 0.0}
     batch_coupled: ClassVar[bool] = True
+
+    @property
+    def fewest_rows(self) -> int:
+        if not self.weight or self.token == "all":  # a row has several tokens
+            return 1
+        return 4 if self.estimator == "debiased" else 2
 
     def penalty(self, batch: Batch, out: Out, views: list[Out]) -> Term | None:
         mask, debiased = batch.inputs["attention_mask"], self.estimator == "debiased"

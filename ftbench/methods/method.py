@@ -155,7 +155,7 @@ class Method:
     owns_backward:  it computes the task loss and its gradient itself, in ``backward``.
     owns_gradients: it wraps the gradient of the whole step, in ``gradients``.
     moves:          ``finish`` gives other weights than the last step; those of the last step are scored as ``raw``.
-    batch_coupled:  its term depends on which rows share a micro-batch.
+    batch_coupled:  its term depends on which rows share a micro-batch; see ``couples``.
     in_order:       a pass changes what later passes of the step compute, so that no two processes can share a run.
     tunes:          it chooses which parameters are trained: the first of its stack, and the only one.
     adds:           what stays in the network beyond a plain model's weights, in words; nothing for most.
@@ -231,6 +231,16 @@ class Method:
     def unfit(self, *, writes: bool) -> str:
         """Why it cannot be used where summaries are written, or where a text is classified; empty where it can."""
         return f"{self.name} does not apply to summarization: {self.no_writing}" if writes and self.no_writing else ""
+
+    def couples(self, *, writes: bool) -> bool:
+        """Whether its term depends on which rows share a micro-batch, where summaries are written or a text is
+        classified: where memory is short, such a micro-batch is not halved, for that would be another objective."""
+        return self.batch_coupled
+
+    @property
+    def fewest_rows(self) -> int:
+        """Rows that a micro-batch must have: with fewer there is no term."""
+        return 1
 
     def prepare(self, start: Start) -> None:
         """Once, on the pretrained weights, before the optimizer exists; torch's own random numbers are seeded.

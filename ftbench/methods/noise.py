@@ -47,6 +47,9 @@ class NoisedPass(Method):
             return f"{self.name}:where={self.where}: there is no decoder, expected encoder"
         return super().unfit(writes=writes)
 
+    def couples(self, *, writes: bool) -> bool:
+        return writes and self.variant == "released"  # the padding counts: as much as the longest summary makes
+
     def views(self, batch: Batch, out: Out | None) -> list[View]:
         def noised(embeddings: Tensor) -> Tensor:
             return self.add_noise(embeddings, batch)

@@ -17,8 +17,8 @@ Where paper and released code differ (dropreg/R-Drop, commit 9dcc830): there are
     roberta                1/2      0        sum      0.7 (regression 0.8)
 
 - With ``sum`` the divergence grows with the batch: alpha means another strength at every batch size. It is summed
-  over a micro-batch here, as a pass of theirs has it, so gradient accumulation weakens it. Squared differences are
-  means in all four.
+  over a micro-batch here, as a pass of theirs has it, so gradient accumulation weakens it; where memory is short a
+  micro-batch is not halved. Squared differences are means in all four.
 - ``roberta``: the second pass is not supervised, because of a branch that is never reached.
 - fairseq's regression fails; ``paper`` has a mean squared difference there. The readme has no regression: the same.
 - Where summaries are written ``paper`` is the code's sequence criterion: means over real target tokens. What the others
@@ -61,6 +61,9 @@ class RDrop(Method):
 
     def __post_init__(self) -> None:
         self.require_nonnegative("weight")
+
+    def couples(self, *, writes: bool) -> bool:
+        return FORMS[self.variant][2]
 
     def views(self, batch: Batch, out: Out | None) -> list[View]:
         return [View()]

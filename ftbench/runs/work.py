@@ -13,6 +13,7 @@ from typing import Any
 
 from ftbench.errors import Interrupted, OneRowTooMuch, StoreError, UsageError, is_out_of_memory
 from ftbench.lookup import import_object
+from ftbench.methods import make
 from ftbench.models.locate import Checkpoint
 from ftbench.runs.engines import Setup
 from ftbench.runs.files import write_atomic
@@ -226,10 +227,16 @@ def set_up(options: Options) -> Any:
 
 
 def smaller_micro_batch(spec: RunSpec, used: int | None, error: Exception) -> int | None:
-    """Half of the rows that were too many at once; None where that is not what is wrong or one row is too many."""
+    """Half of the rows that were too many at once; None where that is not what is wrong, one row is too many, or half
+    of them make another term."""
     size = used or spec.micro_batch or spec.batch_size
-    too_many = is_out_of_memory(error) and not isinstance(error, OneRowTooMuch)
-    return size // 2 if spec.kind in TUNED and size > 1 and too_many else None
+    wanted = spec.kind in TUNED and size > 1 and is_out_of_memory(error) and not isinstance(error, OneRowTooMuch)
+    return size // 2 if wanted and not coupling(spec) else None
+
+
+def coupling(spec: RunSpec) -> list[str]:
+    """The methods of a run whose term depends on which rows share a micro-batch."""
+    return [method.name for method in make(spec.methods) if method.couples(writes=spec.kind == "summarize")]
 
 
 def explain_failure(spec: RunSpec, error: Exception, used: int | None = None) -> str:
@@ -240,6 +247,9 @@ def explain_failure(spec: RunSpec, error: Exception, used: int | None = None) ->
         size = used or spec.micro_batch or spec.batch_size
         rows = f"micro-batches of {size} row{'s' * (size > 1)}"
         smaller = f"--micro-batch {size // 2} (the same effective batch), " if size > 1 else ""
+        if (names := coupling(spec)) and size > 1:
+            rows += f", not halved because the term of {' and '.join(names)} needs the whole micro-batch,"
+            smaller = "for all arms a smaller --batch-size or --micro-batch, "
         return (
             f"out of memory at {rows} and up to {spec.max_length} tokens. Try {smaller}a smaller --max-length, "
             "--precision bf16, or fewer runs at a time"

@@ -29,13 +29,16 @@ def rehearse(
     """``prepare`` of each run's methods on the real network; runs come with a name. Once for each network and stack:
     the first task of a kind stands for the others.
 
-    Returns name -> why it cannot be. Raises UsageError for a model that cannot be loaded. An error that is not
-    ftbench's own is left to the run, which records it.
+    Returns name -> why it cannot be, or has no term with so few rows at once. Raises UsageError for a model that cannot
+    be loaded. An error that is not ftbench's own is left to the run, which records it.
     """
     reasons: dict[str, str] = {}
     stages: dict[tuple[str, ...], _Stage] = {}
     seen: set[tuple[str, ...]] = set()
     for name, spec in runs:
+        if why := _too_few(spec):
+            reasons.setdefault(name, why)
+            continue
         rows = data[spec.data]
         kept = rows.labels if spec.head == "kept" else ()
         place = (spec.weights, spec.head, spec.layers, rows.task.kind, *kept)
@@ -53,6 +56,18 @@ def rehearse(
         except Exception:
             continue
     return reasons
+
+
+def _too_few(spec: RunSpec) -> str:
+    """Why a method has no term at all with so few rows in a micro-batch; empty where it has."""
+    size = spec.micro_batch or spec.batch_size
+    for method in make(spec.methods):
+        if method.fewest_rows > size:
+            return (
+                f"{method.name} has no term on fewer than {method.fewest_rows} rows: a micro-batch of {size} would be "
+                "plain fine-tuning; give a larger --micro-batch or --batch-size"
+            )
+    return ""
 
 
 class _Stage:

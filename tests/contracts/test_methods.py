@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.nn.utils import parametrizations
 
 from ftbench.errors import Interrupted
-from ftbench.methods import METHODS, method_class
+from ftbench.methods import METHODS, make, method_class, parse_stack
 from ftbench.methods.freelb import FreeLB
 from ftbench.methods.method import Batch, Method, Term, View
 from ftbench.methods.noise import NoisedPass
+from ftbench.methods.rdrop import RDrop
 from ftbench.methods.smart import Smart
 from ftbench.models.backbone import Out
 from ftbench.models.locate import locate
@@ -49,6 +50,9 @@ ARMS = (
     "r3f:dropout=shared,eps=0.1",
     "r3f:dropout=off,noise=normal,detach=clean,eps=0.1",
     "r4f:variant=released",
+    "rdrop:variant=readme",
+    "rdrop:variant=bert",
+    "rdrop:variant=roberta",
 )
 #: a method that cannot be as it is on two blocks
 FITTED = {"freeze": "freeze:blocks=1", "reinit": "reinit:blocks=1"}
@@ -70,9 +74,14 @@ def fully(arms: Sequence[str], values: Sequence[Any]) -> list[tuple[str, Any]]:
     return [(arm, value) for arm in arms for value in (values if arm in TERMS else values[1:2])]
 
 
+def couples(arm: str) -> bool:
+    """Whether it says that its term depends on which rows share a micro-batch."""
+    return any(method.couples(writes=False) for method in make(parse_stack(arm)))
+
+
 def summable(arm: str) -> bool:
     """Whether contract 5 holds: not where a term couples the rows, nor where draws cannot be made equal."""
-    return arm not in REDRAWN and not method_class(arm.partition(":")[0]).batch_coupled
+    return arm not in REDRAWN and not couples(arm)
 
 
 @pytest.fixture
@@ -197,6 +206,27 @@ def test_5_a_batch_is_the_sum_of_its_micro_batches(
         assert whole["kl"] > 1e-4
     for name, gradient in gradients.items():
         torch.testing.assert_close(summed[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if couples(arm)])
+def test_5_what_says_that_it_couples_the_rows_does(
+    arm: str,
+    data: Any,
+    tiny_model_without_dropout: Path,
+    training_of: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(RDrop, "views", lambda *_: [View(lambda e: e.flip(-1))])  # passes that differ without dropout
+    run = training_of(data, tiny_model_without_dropout, tmp_path, arm)
+    with torch.no_grad():
+        for parameter in run.parameters:  # so that CKA has something to see
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    whole, _ = gradients_of(run, [np.arange(16)])
+    cut_up, _ = gradients_of(run, np.split(np.arange(16), 2))
+    (name,) = whole.keys() - {"loss"}
+    assert whole["loss"] == pytest.approx(cut_up["loss"], rel=1e-5)
+    assert whole[name] != pytest.approx(cut_up[name], rel=1e-3)
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -19,7 +19,7 @@ from ftbench.runs import grid as grids
 from ftbench.runs.claim import NAME
 from ftbench.runs.grid import choose
 from ftbench.runs.store import read_all
-from ftbench.runs.work import explain_failure
+from ftbench.runs.work import explain_failure, smaller_micro_batch
 from ftbench.tasks import resolve
 from ftbench.tasks.sources import load
 from ftbench.training import watch
@@ -202,6 +202,37 @@ def test_out_of_memory_halves_the_micro_batch_at_an_equal_batch(
     small = study("trouble", fixed={"micro_batch": 2}).records[0]
     assert small.result.metrics == record.result.metrics and "micro_batch_used" not in small.result.facts
     assert small.result.spec.id != record.result.spec.id
+
+
+@pytest.mark.parametrize("arm", ["cka", "bss", "rdrop:variant=bert", "r3f+cka"])
+def test_out_of_memory_does_not_make_another_term(
+    arm: str, study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A micro-batch is not halved where its rows depend on each other: the run fails, and says so."""
+    cls, rows = method_class(arm.rpartition("+")[2].partition(":")[0]), []
+
+    def penalty(self: Any, batch: Any, out: Any, views: Any) -> None:
+        rows.append(len(batch.labels))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(cls, "penalty", penalty)
+    (record,) = study(arm).records
+    assert rows == [8] and record.result.status == "failed"
+    for said in (
+        f"micro-batches of 8 rows, not halved because the term of {cls.name} needs the whole micro-batch",
+        "for all arms a smaller --batch-size or --micro-batch", "--max-length", "--precision bf16",
+    ):  # fmt: skip
+        assert said in record.result.error
+
+
+def test_what_is_summed_over_padding_is_not_halved_where_summaries_are_written(
+    tiny_summaries: Callable[..., Data], tiny_data: Callable[..., Data], make_spec: Any, tiny_model: Path
+) -> None:
+    error = MemoryError()
+    for data, expected in ((tiny_summaries(), None), (tiny_data(), 4)):
+        spec = make_spec(data, tiny_model, "r3f:variant=released")
+        assert smaller_micro_batch(spec, None, error) == expected
+        assert smaller_micro_batch(make_spec(data, tiny_model, "r3f"), None, error) == 4
 
 
 def test_a_run_that_was_interrupted_keeps_its_smaller_micro_batch(

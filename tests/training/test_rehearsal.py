@@ -18,10 +18,10 @@ from ftbench.types import Data
 def rehearsal(tiny_family: Callable[[str], Path], tiny_data: Callable[..., Data], make_spec: Any) -> Callable[..., Any]:
     """``rehearsal("albert", "freeze", ...)``: name -> reason."""
 
-    def run(family: str, *methods: str, data: Data | None = None) -> dict[str, str]:
+    def run(family: str, *methods: str, data: Data | None = None, **fields: Any) -> dict[str, str]:
         folder, rows = tiny_family(family), data or tiny_data()
         model = locate(str(folder))
-        specs = [(method, make_spec(rows, folder, method)) for method in methods]
+        specs = [(method, make_spec(rows, folder, method, **fields)) for method in methods]
         return rehearse(specs, {rows.fingerprint: rows}, {model.fingerprint: model})
 
     return run
@@ -44,6 +44,19 @@ def test_what_it_can(rehearsal: Callable[..., Any], tiny_data: Callable[..., Dat
     """A calibrated weight needs more than one label among the few rows; Fisher information a pass for each."""
     methods = ["capcort-i:calibrated=1", "child-tuning", "lp-ft:probe=fitted", "l2sp+mixout", "wise-ft"]
     assert rehearsal("bert", *methods, data=tiny_data(regression=regression)) == {}
+
+
+@pytest.mark.parametrize(("fields", "refused"), [
+    ({"micro_batch": 1}, {"cka": 2, "cka:estimator=debiased": 4}),
+    ({"micro_batch": 3}, {"cka:estimator=debiased": 4}),
+    ({"batch_size": 3}, {"cka:estimator=debiased": 4}),
+    ({"micro_batch": 4}, {}),
+])  # fmt: skip
+def test_too_few_rows_for_a_term(rehearsal: Callable[..., Any], fields: Any, refused: dict[str, int]) -> None:
+    arms = ("cka", "cka:estimator=debiased", "cka:weight=0", "cka:token=all", "bss", "r3f")
+    found = rehearsal("bert", *arms, **fields)
+    assert found.keys() == refused.keys()
+    assert all(f"cka has no term on fewer than {rows} rows" in found[arm] for arm, rows in refused.items())
 
 
 def test_a_rehearsal_leaves_the_network_to_the_next(rehearsal: Callable[..., Any]) -> None:
