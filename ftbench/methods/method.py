@@ -59,7 +59,7 @@ class Batch:
     positions: (rows,) positions among the rows trained on, from 0
     generator: the only source of randomness that a method may use; seeded by (seed, step, micro-batch)
     diagnose:  true at a few steps: time for measurements that cost something
-    notes:     scalars that a method wants logged, by name
+    notes:     scalars that a method wants logged, by name: the mean over the step's micro-batches that have them
     run:       one further pass over the rows, now; it is counted as a pass
     task_loss: the task's loss () of a pass, a mean over the rows, or over the target tokens
     writes:    the rows of ``labels`` and ``Out.logits`` are target tokens

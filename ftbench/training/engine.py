@@ -106,7 +106,7 @@ class Training:
         self.states = any(method.wants_states for method in self.methods)
         self.sum = Gradients(self.group, self.parameters)
         self.gradients = next((m.gradients for m in self.methods if m.owns_gradients), None)
-        self.backward = next((m.backward for m in self.methods if m.owns_backward), None)
+        self.owner = next((m for m in self.methods if m.owns_backward), None)
         self._epoch = -1
         self._plan: list[Any] = []
 
@@ -193,20 +193,25 @@ def optimizer_step(run: Training, step: int) -> dict[str, Tensor]:
 
 
 def accumulate(run: Training, step: int) -> dict[str, Tensor]:
-    """Adds the gradient of the whole batch of a step to ``.grad``, in micro-batches; returns what to log."""
+    """Adds the gradient of the whole batch of a step to ``.grad``, in micro-batches; returns what to log: sums of the
+    terms, and means of the notes over the micro-batches that have them, by their shares."""
     positions, group = run.batch_at(step), run.group
     parts = share(positions, run.state.micro_batch or run.spec.micro_batch)
     logged: dict[str, Tensor] = {}
+    noted, shares = dict[str, Tensor](), dict[str, float]()
     run.sum.start()
     for first in range(0, len(parts), group.size):
         turn = functools.partial(_turn, run, step, first + group.rank, parts, positions)
-        for values, notes in filter(None, group.each(turn)):
-            logged |= {
-                name: logged[name] + value if name in logged else value for name, value in values.items()
-            } | notes
+        for part, (values, notes) in zip(parts[first:], filter(None, group.each(turn)), strict=False):
+            for name, value in values.items():
+                logged[name] = logged[name] + value if name in logged else value
+            for name, value in notes.items():
+                shares[name] = shares.get(name, 0) + run.size(part)
+                mean = noted.get(name, value)
+                noted[name] = mean + (value - mean) * (run.size(part) / shares[name])
         run.sum.add()
     run.sum.finish()
-    return logged
+    return logged | noted
 
 
 def _turn(run: Training, step: int, micro: int, parts: Sequence[Any], positions: Any) -> Logged | None:
@@ -229,20 +234,21 @@ def micro_step(run: Training, step: int, micro: int, part: Any, fraction: float,
     """
     spec, cost = run.spec, run.meter.cost
     batch = make_batch(run, step, micro, part)
-    for method in run.methods:
-        method.begin(batch)
     seed = mix(spec.seed, step, micro, "dropout")
     passes = Passes(run.backbone, batch, seed, states=run.states, prefix=run.prefix)
     batch.run = passes.view
+    for method in run.methods:
+        method.begin(passes.of(method))
     with run.flops.estimated(run.prefix is not None, batch.inputs), autocast(run.backbone.device, spec.precision):
-        if run.backward:
-            values = _owned(run, passes, fraction)
+        if run.owner:
+            values = _owned(run, run.owner, passes, fraction)
         else:
             values = _objective(run, passes, fraction, fraction if rows is None else rows)
     cost.forward_passes += passes.count
     cost.backward_passes += passes.count
     cost.tokens += int(run.tokens.lengths[part].sum()) + (run.size(part) if run.targets else 0)
-    return {name: value.detach() * fraction for name, value in values.items()}, batch.notes
+    logged = {name: value.detach() * fraction for name, value in values.items()}
+    return logged, passes.notes(run.methods, values)
 
 
 def _objective(run: Training, passes: Passes, fraction: float, rows: float) -> dict[str, Tensor]:
@@ -253,7 +259,7 @@ def _objective(run: Training, passes: Passes, fraction: float, rows: float) -> d
     batch = passes.batch
     out, views = run_passes(passes, run.methods, joined=run.spec.passes == "joined")
     loss = batch.task_loss(out)
-    penalties = [method.penalty(batch, out, own) for method, own in zip(run.methods, views, strict=True)]
+    penalties = [method.penalty(passes.of(method), out, own) for method, own in zip(run.methods, views, strict=True)]
     with torch.autocast(run.backbone.device.type, enabled=False):
         terms = _by_name(run.methods, [_shared(term, rows / fraction) for term in penalties])
         if batch.diagnose and terms:
@@ -269,17 +275,15 @@ def _shared(term: Term | None, ratio: float) -> Term | None:
     return replace(term, value=term.value * ratio) if term and term.by_row and ratio != 1 else term
 
 
-def _owned(run: Training, passes: Passes, fraction: float) -> dict[str, Tensor]:
-    """The loss of a method that runs its own passes and backward passes."""
+def _owned(run: Training, owner: Method, passes: Passes, fraction: float) -> dict[str, Tensor]:
+    """The loss of ``owner``, which runs its own passes and backward passes."""
 
     def scaled(loss: Tensor) -> None:
         with torch.autocast(run.backbone.device.type, enabled=False):
             run.scaler.scale(loss * fraction).backward()
 
-    if run.backward is None:
-        raise TypeError("no method owns the backward pass")
     with run.backbone.keeping_embeddings(decoder=False):  # its graph ends with the first backward pass
-        return {"loss": run.backward(passes.batch, scaled)}
+        return {"loss": owner.backward(passes.of(owner), scaled)}
 
 
 def _by_name(methods: Sequence[Method], penalties: Sequence[Term | None]) -> dict[str, Term]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,6 +73,20 @@ class Passes:
     ) -> None:
         self.backbone, self.batch, self.seed, self.states, self.prefix = backbone, batch, seed, states, prefix
         self.count = self._views = 0
+        self._seen: dict[int, Batch] = {}
+
+    def of(self, method: Method) -> Batch:
+        """The batch as a method sees it: with notes of its own."""
+        if id(method) not in self._seen:
+            self._seen[id(method)] = replace(self.batch, notes={})
+        return self._seen[id(method)]
+
+    def notes(self, methods: Sequence[Method], taken: Collection[str]) -> dict[str, Tensor]:
+        """All notes by name; by ``method.name`` where another method or one of ``taken`` has the name."""
+        found = [(method.name, *note) for method in methods for note in self.of(method).notes.items()]
+        names = [*taken, *(name for _, name, _ in found)]
+        own = {name if names.count(name) == 1 else f"{method}.{name}": value for method, name, value in found}
+        return self.batch.notes | own
 
     def clean(self) -> Out:
         """The batch as it is."""
@@ -101,17 +116,16 @@ def run_passes(passes: Passes, methods: Sequence[Method], *, joined: bool) -> tu
 
     Separate: one forward each. Joined: one forward over all copies of the batch, with masks of its own.
     """
-    batch = passes.batch
     if not any(method.has_views for method in methods):
         return passes.clean(), [[] for _ in methods]
     if joined:
-        wanted = [method.views(batch, None) for method in methods]
+        wanted = [method.views(passes.of(method), None) for method in methods]
         outs = iter(_joined(passes, [view for views in wanted for view in views]))
         clean = next(outs)
         return clean, [[next(outs) for _ in views] for views in wanted]
     with passes.backbone.keeping_embeddings():
         clean = passes.clean()
-        return clean, [[passes.view(view) for view in method.views(batch, clean)] for method in methods]
+        return clean, [[passes.view(view) for view in method.views(passes.of(method), clean)] for method in methods]
 
 
 def _joined(passes: Passes, views: Sequence[View]) -> list[Out]:
