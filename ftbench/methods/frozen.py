@@ -76,6 +76,7 @@ class FrozenTargets:
         """(rows, 1 or tokens, width) float32, zeros at the padding; no gradient."""
         mask = batch.inputs["attention_mask"]
         if self._frozen is not None:
+            batch.elsewhere()
             return self._computed(self._frozen, batch)
         if self.read.token != "all":
             return self._table[batch.positions].unsqueeze(1).to(mask.device)

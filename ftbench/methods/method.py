@@ -61,6 +61,7 @@ class Batch:
     diagnose:  true at a few steps: time for measurements that cost something
     notes:     scalars that a method wants logged, by name: the mean over the step's micro-batches that have them
     run:       one further pass over the rows, now; it is counted as a pass
+    elsewhere: counts a pass over the rows that another network makes, without gradient
     task_loss: the task's loss () of a pass, a mean over the rows, or over the target tokens
     writes:    the rows of ``labels`` and ``Out.logits`` are target tokens
     """
@@ -74,6 +75,7 @@ class Batch:
     notes: dict[str, Tensor] = field(default_factory=dict)
     positions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     run: Callable[[View], Out] = _no_pass
+    elsewhere: Callable[[], None] = lambda: None
     task_loss: Callable[[Out], Tensor] = _no_loss
     writes: bool = False
 

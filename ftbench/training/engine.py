@@ -236,7 +236,7 @@ def micro_step(run: Training, step: int, micro: int, part: Any, fraction: float,
     batch = make_batch(run, step, micro, part)
     seed = mix(spec.seed, step, micro, "dropout")
     passes = Passes(run.backbone, batch, seed, states=run.states, prefix=run.prefix)
-    batch.run = passes.view
+    batch.run, batch.elsewhere = passes.view, passes.elsewhere
     for method in run.methods:
         method.begin(passes.of(method))
     with run.flops.estimated(run.prefix is not None, batch.inputs), autocast(run.backbone.device, spec.precision):
@@ -245,7 +245,7 @@ def micro_step(run: Training, step: int, micro: int, part: Any, fraction: float,
         else:
             values = _objective(run, passes, fraction, fraction if rows is None else rows)
     cost.forward_passes += passes.count
-    cost.backward_passes += passes.count
+    cost.backward_passes += passes.graded
     cost.tokens += int(run.tokens.lengths[part].sum()) + (run.size(part) if run.targets else 0)
     logged = {name: value.detach() * fraction for name, value in values.items()}
     return logged, passes.notes(run.methods, values)

@@ -62,7 +62,8 @@ def written(backbone: Backbone, targets: Tokens, part: Any) -> tuple[dict[str, T
 
 
 class Passes:
-    """Passes over one micro-batch, each with dropout masks of its own; ``count`` says how many there were.
+    """Passes over one micro-batch, each with dropout masks of its own. ``count`` says how many there were, those of
+    other networks too; ``graded`` how many of them keep what a backward pass needs.
 
     The clean pass draws the same masks as plain fine-tuning, whatever the methods do. Passes that leave the embeddings
     as they are begin above the ``prefix``, where there is one.
@@ -72,7 +73,7 @@ class Passes:
         self, backbone: Backbone, batch: Batch, seed: int, *, states: bool, prefix: Prefix | None = None
     ) -> None:
         self.backbone, self.batch, self.seed, self.states, self.prefix = backbone, batch, seed, states, prefix
-        self.count = self._views = 0
+        self.count = self.graded = self._views = 0
         self._seen: dict[int, Batch] = {}
 
     def of(self, method: Method) -> Batch:
@@ -91,18 +92,27 @@ class Passes:
     def clean(self) -> Out:
         """The batch as it is."""
         torch.manual_seed(self.seed)
-        self.count += 1
+        self.add()
         return self._forward(None)
 
     def view(self, view: View) -> Out:
         """The batch as a method wants it; shares the lookup of the pass before."""
         torch.manual_seed(self.seed if view.dropout == "shared" else mix(self.seed, self._views))
         self._views += 1
-        self.count += 1
+        self.add()
         self.backbone.model.train(view.dropout != "off")
         out = self._forward(view.transform, reuse=True, decoder=view.decoder)
         self.backbone.model.train()
         return out
+
+    def elsewhere(self) -> None:
+        """Counts a pass over the rows that another network makes, without gradient."""
+        self.count += 1
+
+    def add(self, passes: int = 1) -> None:
+        """Counts passes of the network itself."""
+        self.count += passes
+        self.graded += passes * torch.is_grad_enabled()
 
     def _forward(self, transform: Transform | None, *, reuse: bool = False, decoder: Transform | None = None) -> Out:
         entry = self.prefix.entered(self.batch) if self.prefix and transform is None else None
@@ -143,7 +153,7 @@ def _joined(passes: Passes, views: Sequence[View]) -> list[Out]:
     inputs = {name: tensor.repeat(copies, 1) for name, tensor in passes.batch.inputs.items()}
     encoder, decoder = each([view.transform for view in views]), each([view.decoder for view in views])
     whole = passes.backbone.forward(inputs, encoder, states=passes.states, decoder=decoder)
-    passes.count += copies
+    passes.add(copies)
     states = list(zip(*(state.chunk(copies) for state in whole.states), strict=True)) or [()] * copies
     padding = whole.padding.chunk(copies) if whole.padding is not None else [None] * copies
     outs = zip(whole.logits.chunk(copies), states, padding, strict=True)

@@ -98,6 +98,24 @@ def test_passes_are_counted_per_micro_batch(
     assert cost.trained_parameters == sum(p.numel() for p in outcome.backbone.model.parameters())
 
 
+@pytest.mark.parametrize(("methods", "forward", "backward"), [
+    ("smart", 3, 3), ("smart:proximal=1", 4, 3), ("smart:proximal=1,weight=0", 2, 1), ("vat", 3, 3), ("freelb", 3, 3),
+    ("capcort-i", 1, 1), ("capcort-i:cache=off", 2, 1), ("capcort-i:cache=off,calibrated=1", 2, 1),
+    ("cka:cache=off", 2, 1), ("sam+cka:cache=off", 4, 2), ("r3f+smart:proximal=1,weight=0", 3, 2),
+])  # fmt: skip
+def test_passes_without_gradient_are_forward_passes_only(
+    methods: str,
+    forward: int,
+    backward: int,
+    tiny_data: Callable[..., Any],
+    tiny_model: Path,
+    finetune_tiny: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    cost = finetune_tiny(tiny_data(16, 8), tiny_model, tmp_path, methods, steps=2).cost
+    assert (cost.forward_passes, cost.backward_passes) == (2 * forward, 2 * backward)
+
+
 def test_the_tokens_counted_are_real_ones(
     tiny_data: Callable[..., Any], tiny_model: Path, finetune_tiny: Callable[..., Any], tmp_path: Path
 ) -> None:
