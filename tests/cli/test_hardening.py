@@ -321,6 +321,14 @@ def kept() -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in Path("runs").rglob("result.json")}
 
 
+def test_a_method_that_would_have_no_term_is_refused(finetune: Ftbench) -> None:
+    """With a row at a time CKA is plain fine-tuning under another name."""
+    Path("t.csv").write_text("text,label\n" + "".join(f"goal {i},{i % 2}\n" for i in range(40)))
+    said = finetune("--task", "t.csv", "--method", "cka", "--method", "r3f", "--micro-batch", 1)
+    is_refused(said, "cka has no term on fewer than 2 rows", "--micro-batch")
+    assert not list(Path("runs").rglob("result.json"))
+
+
 def test_a_finished_run_outlives_a_checkpoint_that_cannot_be_loaded(
     finetune: Ftbench, ftbench: Ftbench, tiny_model: Path, tiny_folder: Callable[..., Path]
 ) -> None:
