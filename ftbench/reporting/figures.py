@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftbench.errors import StoreError, explain
-from ftbench.reporting.marks import Chart, Mark
+from ftbench.reporting.marks import Chart, Mark, legend
 from ftbench.reporting.svg import scale
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _DASHES: tuple[Any, ...] = (
 _SHAPES = ("o", "s", "^", "D", "v")
 _WIDTH, _HEIGHT, _ROW = 5.5, 3.4, 0.3  # inches
 _TITLE = 68  # letters of a line
+_LEGEND = 90  # letters of a row of the legend
 
 
 def write_figures(charts: Sequence[Chart], folder: Path) -> list[Path]:
@@ -64,8 +65,9 @@ def _write(chart: Chart, stem: Path) -> list[Path]:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _dress(axes, chart)
+    named = {id(mark): mark.label for mark in legend(chart.marks)}
     for mark in chart.marks:
-        _draw(axes, mark)
+        _draw(axes, mark, _cut(named.get(id(mark), ""), _LEGEND).replace("$", r"\$") or None)
     _add_legend(axes)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
     with warnings.catch_warnings():
@@ -100,13 +102,12 @@ def _dress(axes: Axes, chart: Chart) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= 36 else name[:35] + "\N{HORIZONTAL ELLIPSIS}"
+def _cut(name: str, most: int = 36) -> str:
+    return name if len(name) <= most else name[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _draw(axes: Axes, mark: Mark) -> None:
+def _draw(axes: Axes, mark: Mark, label: str | None) -> None:
     colour, alpha = COLOURS[mark.tone % len(COLOURS)], 0.55 if mark.faint else 1.0
-    label = _cut(mark.label).replace("$", r"\$") or None
     if mark.kind == "rule":
         for i, x in enumerate(mark.x):
             axes.axvline(
@@ -151,6 +152,7 @@ def _draw(axes: Axes, mark: Mark) -> None:
 
 
 def _add_legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if once := dict(zip(labels, handles, strict=True)):
-        axes.figure.legend(once.values(), once.keys(), fontsize=6.5, frameon=False, loc="outside lower left", ncols=3)
+    _, labels = axes.get_legend_handles_labels()
+    if labels:
+        columns = max(1, min(3, _LEGEND // max(map(len, labels))))
+        axes.figure.legend(fontsize=6.5, frameon=False, loc="outside lower left", ncols=columns)

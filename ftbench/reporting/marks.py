@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,3 +48,11 @@ class Chart:
     log: bool = False
     note: str = ""
     hundredths: Literal["", "x", "y"] = ""
+
+
+def legend(marks: Sequence[Mark]) -> list[Mark]:
+    """The marks whose labels a legend has: of those with one label and tone the first."""
+    first: dict[tuple[str, int], Mark] = {}
+    for mark in marks:
+        first.setdefault((mark.label, mark.tone), mark)
+    return [mark for mark in first.values() if mark.label]

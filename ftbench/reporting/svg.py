@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from ftbench.reporting.marks import Chart, Mark
+from ftbench.reporting.marks import Chart, Mark, legend
 
 TONES = 9
 DASHES = ("", "", "6 3", "2 2", "8 3 2 3", "4 4", "10 4", "1 3", "6 2 1 2")
@@ -155,12 +155,9 @@ def _shape(tone: int, x: float, y: float, css: str, name: str, r: float = 3.4) -
 
 
 def _legend(marks: Sequence[Mark], left: float) -> tuple[str, float]:
-    """Entries in rows as wide as the picture, each name once, and their height."""
-    first: dict[str, Mark] = {}
-    for mark in marks:
-        first.setdefault(mark.label, mark)
+    """Entries in rows as wide as the picture, and their height."""
     parts, at, row = [], 8.0, 0
-    for mark in (mark for label, mark in first.items() if label):
+    for mark in legend(marks):
         text = mark.label if len(mark.label) <= 60 else mark.label[:59] + "\N{HORIZONTAL ELLIPSIS}"
         width = 34 + _LETTER * len(text)
         if at > 8 and at + width > _WIDTH:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ftbench.errors import Interrupted
@@ -92,7 +92,7 @@ class Attendant:
         if not state.reason:
             record = self.store.find(spec)
             if record is not None:
-                return record
+                return self._as_it_ended(record)
             state = State(name="ended", reason="its worker left no result", log=state.log)
         claim = self.store.claim(spec)  # of a dead process
         if claim is None:
@@ -103,6 +103,16 @@ class Attendant:
             return record_failure(self.store, spec, state.reason, details, Cost(), {}, failure=kind)
         finally:
             claim.release()
+
+    def _as_it_ended(self, record: Record) -> Record:
+        """A run that was done again and failed has a good result in its folder still, and why it failed beside it."""
+        why = record.folder / "error.txt"
+        if record.result.spec.id not in self.again or record.result.status == "failed" or not why.exists():
+            return record
+        reason = next((line for line in reversed(tail(why).splitlines()) if line.strip()), "it failed")
+        return Record(
+            record.folder, replace(record.result, status="failed", metrics={}, facts={}, error=reason), Cost()
+        )
 
 
 def tail(path: Path | None) -> str:

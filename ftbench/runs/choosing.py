@@ -177,7 +177,9 @@ class Choosing:
     @property
     def is_hopeless(self) -> bool:
         """Whether the budget is over before the default has run once."""
-        return not self.race.units(self.race.baseline) and self.journal.elapsed > self.budget
+        if self.journal.elapsed <= self.budget or self.race.units(self.race.baseline):
+            return False
+        return self.store.find(self.spec(self.race.baseline, 0)) is None
 
     def _require_time(self) -> None:
         """Raises UsageError where the default alone cannot be run to the end in the budget."""

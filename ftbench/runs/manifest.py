@@ -9,10 +9,12 @@ finds its plan again, and no other command changes what workers go by. No torch 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,13 +71,20 @@ class Manifest:
         """Writes the file where it differs. Raises StoreError.
 
         What stands there already stays: another command that shares the plan may be in a later stage, with workers that
-        look for its runs.
+        look for its runs. Runs that are only there for that are marked ``earlier``.
         """
-        store, before = Store(self.root), self._before()
-        runs = {each["id"]: each for each in before.get("runs", ())}
-        for spec in self.runs:
-            runs.setdefault(spec.id, {"id": spec.id, "folder": _relative(store, spec), "spec": _short(spec)})
-        packed = to_json({
+        with writing_in(self.root):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(self.path.parent):
+                packed = self._packed(self._before())
+                if not self.path.is_file() or self.path.read_bytes() != packed:
+                    write_atomic(self.path, packed)
+
+    def _packed(self, before: Mapping[str, Any]) -> bytes:
+        store = Store(self.root)
+        own = {s.id: {"id": s.id, "folder": _relative(store, s), "spec": _short(s)} for s in self.runs}
+        others = [{**each, "earlier": True} for each in before.get("runs", ()) if each["id"] not in own]
+        return to_json({
             "schema": SCHEMA,
             "command": list(self.command),
             "options": dict(self.options),
@@ -85,13 +94,8 @@ class Manifest:
                 **before.get("parents", {}),
                 **{name: str(folder.absolute()) for name, folder in self.parents.items()},
             },
-            "runs": list(runs.values()),
+            "runs": [*own.values(), *others],
         }, indent=None)  # fmt: skip
-        with writing_in(self.root):
-            if self.path.is_file() and self.path.read_bytes() == packed:
-                return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, packed)
 
     def _before(self) -> dict[str, Any]:
         """The file as it is; nothing where there is none that can be read."""
@@ -120,6 +124,15 @@ class Manifest:
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"cannot read the plan of a study, {path}: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within, no other process is in here for the folder; where its file system has locks."""
+    with (folder / ".lock").open("a") as lock:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def tasks_of(data: Iterable[Data], *, strict: bool = True) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def studies(root: Path) -> list[StudyState]:
 def _study(root: Path, path: Path) -> StudyState:
     try:
         raw = json.loads(path.read_text())
-        runs = [_run(root, str(each["id"]), str(each["folder"])) for each in raw["runs"]]
+        found = [(each, _run(root, str(each["id"]), str(each["folder"]))) for each in raw["runs"]]
+        runs = [run for each, run in found if run.state == "running" or not each.get("earlier")]
         command = " ".join(map(str, raw["command"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"cannot read the plan of a study, {path}: {type(error).__name__}: {error}") from error

@@ -235,8 +235,9 @@ def smaller_micro_batch(spec: RunSpec, used: int | None, error: Exception) -> in
 
 
 def coupling(spec: RunSpec) -> list[str]:
-    """The methods of a run whose term depends on which rows share a micro-batch."""
-    return [method.name for method in make(spec.methods) if method.couples(writes=spec.kind == "summarize")]
+    """The methods of a run whose term depends on which rows share a micro-batch; none of a run that trains nothing."""
+    methods = make(spec.methods) if spec.kind in TUNED else []
+    return [method.name for method in methods if method.couples(writes=spec.kind == "summarize")]
 
 
 def explain_failure(spec: RunSpec, error: Exception, used: int | None = None) -> str:

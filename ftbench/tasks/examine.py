@@ -164,11 +164,12 @@ def _doubtful_labels(data: Data) -> list[str]:
 
 def _label_key(name: str) -> object:
     """What labels share that are written in two ways: their number, or the name without case and spaces."""
+    folded = "".join(name.lower().split())
     try:
-        number = float(name)
+        number = math.nan if "_" in name else float(name)
     except ValueError:
-        return "".join(name.lower().split())
-    return number if math.isfinite(number) else name
+        return folded
+    return number if math.isfinite(number) else folded
 
 
 def text_key(row: Sequence[str]) -> str:

@@ -130,7 +130,7 @@ def _read_separated(path: Path, header: tuple[str, ...], encoding: str, *, tsv: 
     # a quote in a TSV is a quote: GLUE's files have unbalanced ones
     dialect = _Dialect("\t", csv.QUOTE_NONE) if tsv else _sniff(path, encoding)
     alone = _has_one_column(path, encoding, dialect)
-    text = path.read_bytes().decode(encoding).strip("\r\n") if alone else ""
+    text = _only_column(path, encoding, dialect.skip) if alone else ""
     with warnings.catch_warnings():
         # with index_col=False pandas only warns when it drops the cells of a row that is too long
         warnings.simplefilter("error", pandas.errors.ParserWarning)
@@ -139,7 +139,7 @@ def _read_separated(path: Path, header: tuple[str, ...], encoding: str, *, tsv: 
                 io.StringIO(text) if alone else path,
                 sep=dialect.delimiter,
                 quoting=dialect.quoting,
-                skiprows=dialect.skip,
+                skiprows=0 if alone else dialect.skip,
                 dtype=str,
                 na_filter=False,
                 index_col=False,
@@ -208,9 +208,17 @@ def _has_one_column(path: Path, encoding: str, dialect: _Dialect) -> bool:
         lines = itertools.islice(stream, dialect.skip, None)
         try:
             rows = csv.reader(lines, delimiter=dialect.delimiter, quoting=dialect.quoting)
-            return len(next((row for row in rows if row), ())) == 1
+            return len(next((row for row in rows if any(map(str.strip, row))), ())) == 1
         except csv.Error:  # a cell beyond the limit, see ``_sniff``
             return False
+
+
+def _only_column(path: Path, encoding: str, skip: int) -> str:
+    """The file's lines, without those of its dialect and the blank ones around them."""
+    with path.open(encoding=encoding, newline="") as stream:
+        for _ in range(skip):
+            stream.readline()
+        return stream.read().strip("\r\n")
 
 
 def _read_csv(path: Path, header: tuple[str, ...], encoding: str) -> DataFrame:

@@ -18,6 +18,7 @@ from ftbench.training.batches import tokenize
 from ftbench.training.start import network_of, start_of
 from ftbench.training.summaries import document_tokens, target_tokens
 from ftbench.types import Data, Rows, RunSpec
+from ftbench.types.run import TUNED
 
 #: most rows of a rehearsal
 ROWS = 16
@@ -61,7 +62,7 @@ def rehearse(
 def _too_few(spec: RunSpec) -> str:
     """Why a method has no term at all with so few rows in a micro-batch; empty where it has."""
     size = spec.micro_batch or spec.batch_size
-    for method in make(spec.methods):
+    for method in make(spec.methods) if spec.kind in TUNED else []:
         if method.fewest_rows > size:
             return (
                 f"{method.name} has no term on fewer than {method.fewest_rows} rows: a micro-batch of {size} would be "

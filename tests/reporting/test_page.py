@@ -146,6 +146,24 @@ def test_std_and_the_front_have_names_among_many() -> None:
     assert len(named) == MOST_LINES + 1
 
 
+def test_names_that_begin_alike_are_all_in_the_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a paper's figure, where long names are cut; two of one name have two colours."""
+    from matplotlib.figure import Figure
+
+    names = [f"smart:variant=released,inner=kl,weight={weight}" for weight in (0.1, 1.0)]
+    marks = [Mark("line", (1.0, 2.0), (1.0, 2.0), label=name, tone=i) for i, name in enumerate([*names, "a", "a"], 1)]
+    seen: list[str] = []
+
+    def look(figure: Figure, *arguments: object, **more: object) -> None:
+        seen.extend(text.get_text() for text in figure.legends[0].texts)
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    chart = Chart("a", "t", "x", "y", tuple(marks))
+    write_figures([chart], tmp_path)
+    assert seen[: len(marks)] == [*names, "a", "a"]
+    assert all(to_svg(chart).count(f">{name}<") == 1 for name in names)
+
+
 def test_a_legend_says_everything_once(tmp_path: Path) -> None:
     marks = [Mark("bars", (x,), (x,), (x,), (x,), label="an interval") for x in (0.0, 1.0)]
     chart = Chart("a", "t", "x", "", (*marks, Mark("points", label="b")), ("one", "two"))

@@ -222,6 +222,16 @@ def test_a_budget_too_short_for_the_default_alone_says_what_it_needs(race: Calla
         race().go(budget=1.0)
 
 
+def test_a_budget_is_hopeless_only_while_the_default_has_no_run(race: Callable[..., Race]) -> None:
+    """The first round takes the linear model, too: std may be done when the time is over."""
+    one = race()
+    choosing, _, _ = one.go()
+    fresh = Choosing(one.parts, candidates([one.model], (), ()), Store(one.root), 1e-9, FIXED, Rules())
+    assert not fresh.race.units("std") and not fresh.is_hopeless
+    (choosing.store.folder(fresh.spec("std", 0)) / "result.json").unlink()
+    assert fresh.is_hopeless
+
+
 def test_a_candidate_that_fails_is_out_and_the_others_go_on(
     race: Callable[..., Race], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

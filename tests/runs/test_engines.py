@@ -291,6 +291,8 @@ def test_status_and_cancel_read_the_disk(study: Callable[..., Any], tmp_path: Pa
 
 def test_commands_that_begin_alike_leave_each_other_their_plans(study: Callable[..., Any], tmp_path: Path) -> None:
     """Other options have a plan of their own; in a shared one the runs of a later stage stay for its workers."""
+    from ftbench.runs.status import studies
+
     first = study("std", "r3f", seeds=[0])
     specs = [record.result.spec for record in first.records]
     plan = first.grid.write_plan(specs, for_workers=False)
@@ -303,6 +305,13 @@ def test_commands_that_begin_alike_leave_each_other_their_plans(study: Callable[
     again = study("std", "r3f", seeds=[0])
     assert again.grid._plan == plan.path
     assert [spec.id for spec in Manifest.read(plan.path).runs] == [spec.id for spec in (*specs, *later)]
+    (shared,) = [one for one in studies(tmp_path / "runs") if one.name == plan.path.stem]
+    assert shared.counts() == {"done": 2}, "what nobody asks for any more is not waited for"
+    claim = again.grid.store.claim(later[0])
+    assert claim is not None
+    (shared,) = [one for one in studies(tmp_path / "runs") if one.name == plan.path.stem]
+    assert shared.counts() == {"done": 2, "running": 1}
+    claim.release()
 
 
 def test_a_plan_file_that_is_not_one_is_an_error(study: Callable[..., Any], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import pytest
 from ftbench.errors import UsageError
 from ftbench.runs.attend import Attendant
 from ftbench.runs.engines import Setup, slurm
-from ftbench.runs.engines.slurm import Jobs, Slurm
+from ftbench.runs.engines.slurm import Jobs, Slurm, Task
 from ftbench.runs.manifest import Manifest
 from ftbench.runs.progress import Unshown
 from ftbench.runs.store import Store
-from ftbench.runs.work import Options
+from ftbench.runs.work import Options, record_failure
 from ftbench.types import Cost, Record, Result, RunSpec
 
 pytest.importorskip("submitit")
@@ -141,6 +142,52 @@ def test_an_old_result_is_not_what_a_new_task_did(cluster: Cluster, attendant: C
     assert cluster.calls == 2, "it was tried once more"
     kept = store.find(spec)
     assert kept is not None and kept.result == before.result
+
+
+def test_a_run_that_fails_when_it_is_done_again_says_why(
+    cluster: Cluster, attendant: Callable[..., Attendant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its good result stays, so that only the reason beside it is new: that is an answer, and no lost task."""
+    spec, one = SPECS[0], attendant([SPECS[0].id])
+    one.store.folder(spec).mkdir(parents=True)
+    before = one.store.save(Result(spec=spec, status="ok", metrics={}, facts={}), Cost())
+    start = one.engine.start
+
+    def fail(*arguments: Any, **more: Any) -> None:
+        start(*arguments, **more)
+        record_failure(one.store, spec, "out of memory", "Traceback\nMemoryError: no room\n", Cost(), {})
+
+    monkeypatch.setattr(one.engine, "start", fail)
+    (record,) = results(one, spec)
+    assert (record.result.status, record.result.error) == ("failed", "MemoryError: no room")
+    kept = one.store.find(spec)
+    assert kept is not None and kept.result == before.result and cluster.calls == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_task_waits_while_another_process_has_its_run(
+    plan: Path, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, store = SPECS[0], Store(plan.parent.parent)
+    store.folder(spec).mkdir(parents=True)
+    if again:
+        store.save(Result(spec=spec, status="ok", metrics={}, facts={}), Cost())
+    tries: list[int] = []
+
+    def work(task: Task) -> int:
+        tries.append(1)
+        if len(tries) == 3:
+            store.save(Result(spec=spec, status="ok", metrics={}, facts={"new": 1}), Cost())
+        return 0
+
+    monkeypatch.setattr(Task, "_work", work)
+    monkeypatch.setattr(slurm, "AGAIN_SECONDS", 0.01)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        Task(str(plan), spec.id, again, None)()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(tries) == 3
 
 
 def test_no_failure_is_written_while_a_process_has_the_run(

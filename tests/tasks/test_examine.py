@@ -42,6 +42,7 @@ def test_clean_rows_raise_no_warning() -> None:
     (CLEAN, HELD[:20], ("a", "b"), "validation: 20 rows only: a score on so few is mostly chance"),
     (CLEAN, HELD, ("Pos", "pos "), "labels 'Pos', 'pos ' differ in case or spaces only"),
     (CLEAN, HELD, ("0", "0.0"), "labels '0', '0.0' are one number"),
+    (CLEAN, HELD, ("NaN", "nan"), "labels 'NaN', 'nan' differ in case or spaces only"),
     ([*CLEAN, ("x", 2)], HELD, ("a", "b", "c"), r"fewer than 8 train rows: 'c' \(1\)"),
     ([*((f"y{i}", 0) for i in range(300)), *CLEAN], HELD, ("a", "b"), "the largest class has 16 times the rows"),
     ([(f"t{i}", float(i % 2)) for i in range(40)], [("v", 0.5)], (), "the target has 2 values only"),

@@ -86,6 +86,19 @@ def test_a_blank_line_among_several_columns_is_nothing(name: str, tmp_path: Path
     assert read_table(path)["text"].tolist() == ["a", "", "b"]
 
 
+@pytest.mark.parametrize("text", ["  \ntext,label\nfoo,1\n", "sep=,\n\ntext,label\nfoo,1\n"])
+def test_a_first_line_of_spaces_is_no_column(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    assert read_table(path)["label"].tolist() == ["1"]
+
+
+def test_an_only_column_under_excels_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("sep=;\n\ntext\nfoo\n\nbar\n")
+    assert read_table(path)["text"].tolist() == ["foo", "", "bar"]
+
+
 @pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
 def test_two_columns_of_one_name(name: str, tmp_path: Path) -> None:
     sep = "\t" if name.endswith("tsv") else ","

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftbench.errors import Interrupted, StoreError, UsageError, explain
 from ftbench.runs.engines import Setup, State
@@ -66,7 +66,7 @@ class Slurm:
         self.setup = setup
         self._jobs = Jobs()
         self._left: dict[str, bool] = {}
-        self._before: dict[str, int] = {}
+        self._before: dict[str, Answer] = {}
 
     def start(self, plan: Path, ids: Sequence[str], *, again: bool = False) -> None:
         """Hands over those that no task is waiting for or busy with.
@@ -81,7 +81,7 @@ class Slurm:
         self._left |= dict.fromkeys((one for one in ids if one not in new), again)
         for first in range(0, len(new), LARGEST_ARRAY):
             chunk = new[first : first + LARGEST_ARRAY]
-            self._before |= {one: self._jobs.result_of(one) for one in chunk if again}
+            self._before |= {one: self._jobs.answer_of(one) for one in chunk if again}
             self._submit(plan, chunk, again=again)
             self._left |= dict.fromkeys(chunk, again)
             self._jobs.write()  # at once: the next ones may be refused
@@ -136,7 +136,8 @@ class Slurm:
             return State(name="queued", **about)
         if said and self._left[one]:  # its folder has an old result
             return State(name="running", **about)
-        if (found := self._jobs.result_of(one)) and found != self._before.get(one):
+        found = self._jobs.answer_of(one)
+        if found != self._before[one] if self._left[one] else found.result:
             return State(name="ended", **about)
         if said:
             return State(name="running", **about)
@@ -155,6 +156,21 @@ class Slurm:
 
     def close(self) -> None:
         """Nothing is held: tasks go on without this process."""
+
+
+class Answer(NamedTuple):
+    """When a run's result was written, and why it failed, in nanoseconds; 0 where that is not there. A run that is done
+    again and fails keeps the good result that it has."""
+
+    result: int
+    error: int
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 @dataclass
@@ -217,16 +233,13 @@ class Jobs:
             time.sleep(POLL_SECONDS)
         raise UsageError(f"squeue does not answer ({self._silent}): tasks of this study may be in the queue. Try later")
 
-    def result_of(self, one: str) -> int:
-        """When the run's result was written, in nanoseconds; 0 where it has none."""
+    def answer_of(self, one: str) -> Answer:
+        """What the run's folder says of how it ended."""
         if one not in self._folders:
             plan = Manifest.read(self.plan)
             store = Store(plan.root)
             self._folders = {spec.id: store.folder(spec) for spec in plan.runs}
-        try:
-            return (self._folders[one] / "result.json").stat().st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
+        return Answer(*(_written(self._folders[one] / name) for name in ("result.json", "error.txt")))
 
 
 def stop(jobs: Jobs, ids: Iterable[str]) -> None:
@@ -270,9 +283,10 @@ class Task:
         """Runs the worker until the run has a result, or is not to have one."""
         self._asked = False
         signal.signal(signal.SIGINT, self._ask)
+        before = Jobs(Path(self.plan)).answer_of(self.one)
         while not self._asked:
             code = self._work()
-            if code not in (0, Interrupted.exit_code) or self.again or self._is_over():
+            if code not in (0, Interrupted.exit_code) or self._is_over(before):
                 return
             time.sleep(AGAIN_SECONDS)  # another process has the run, or SLURM is about to take this one away
 
@@ -304,9 +318,12 @@ class Task:
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self._worker.pid, os.WEXITED | os.WNOWAIT)
 
-    def _is_over(self) -> bool:
+    def _is_over(self, before: Answer) -> bool:
         plan = Path(self.plan)
-        return Manifest.cancel_file(plan).exists() or bool(Jobs(plan).result_of(self.one))
+        if Manifest.cancel_file(plan).exists():
+            return True
+        now = Jobs(plan).answer_of(self.one)
+        return now != before if self.again else bool(now.result)
 
 
 def logs_of(plan: Path) -> Path:
