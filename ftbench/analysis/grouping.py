@@ -76,6 +76,9 @@ def bin_targets(targets: Array, bins: int) -> Array:
     if bins < 2:
         raise UsageError(f"bins is {bins}: expected at least 2")
     edges = np.unique(np.quantile(targets, np.linspace(0, 1, bins + 1)[1:-1]))
+    above = targets[targets > targets.min()]
+    if len(above):  # the lowest number, where it is frequent, is a class of its own as the highest one is
+        edges = np.unique(np.maximum(edges, above.min()))
     return np.unique(np.searchsorted(edges, targets, side="right"), return_inverse=True)[1]
 
 

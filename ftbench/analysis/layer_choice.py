@@ -7,7 +7,8 @@ floor     the labels tell no more than shuffled ones. nu / floor of each layer i
           permutations may reach it. Needs 19 permutations. l* itself must pass, else it wins by its geometry alone
 flat      the largest nu is less than 1.1 times the smallest: any layer does
 open      the bootstrap does not decide: the middle 95 % of the resamples' l* span more than half of the layers, or
-          more than three and more than a quarter of them.
+          more than three and more than a quarter of them. A resample in which every class is one row again and again
+          has no spread and says nothing; where half of them are so, the classes are too small to tell.
           Resampling lowers nu, most where the floor is low, so each layer's resamples are first scaled to have
           its nu as their geometric mean: what is left is the spread
 divided   argmin nu and argmin nu / floor lie more than one layer apart: what wins depends on how isotropic layers are
@@ -30,6 +31,8 @@ Verdict = Literal["recommended", "floor", "flat", "open", "divided"]
 ALPHA = 0.05
 FLAT = 1.1
 NEAR = 1
+#: a resampled nu of less than this times nu is rounding: its rows had no spread
+NO_SPREAD = 1e-9
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,18 @@ def choose(found: Variability) -> Choice:
     best, best_ratio = int(np.argmin(found.nu)), int(np.argmin(ratio))
     smallest = found.over_floor(found.permuted).min(0)  # (permutations,) of all layers
     p_values = (1 + (smallest <= ratio[:, None]).sum(1)) / (1 + permutations)
-    chosen = _scaled(found).argmin(0)
+    scaled, draws = _scaled(found), found.resampled.shape[1]
+    few = 2 * scaled.shape[1] < draws
+    chosen = np.arange(layers) if few else scaled.argmin(0)
     low, high = (int(v) for v in np.quantile(chosen, (0.025, 0.975), method="inverted_cdf"))
     shares = np.bincount(chosen, minlength=layers) / len(chosen)
     verdict, reason = _verdict(found.nu, p_values, best, best_ratio, low, high)
+    if few and verdict not in ("floor", "flat"):
+        without = draws - scaled.shape[1]
+        reason = (
+            f"the choice is open: in {without} of {draws} resamples every class is one row, so classes are too small"
+        )
+        verdict = "open"
     if verdict == "recommended":
         reason = f"layer {best + 1}: the lowest nu, below the floor; {shares[best]:.0%} of the resamples choose it"
     return Choice(
@@ -93,9 +104,11 @@ def choose(found: Variability) -> Choice:
 
 
 def _scaled(found: Variability) -> Array:
-    """The resampled nu (layers, resamples) without the bias that resampling adds."""
+    """The resampled nu (layers, kept) without the bias that resampling adds, of the resamples that have spread."""
+    measured = np.isfinite(found.nu) & (found.nu > 0)  # others are collapsed, or without distances
+    kept = (found.resampled > NO_SPREAD * np.abs(found.nu)[:, None])[measured].all(0)
     with np.errstate(divide="ignore", invalid="ignore"):  # log 0: a collapsed layer; inf - inf: one without distances
-        logs = np.log(found.resampled)
+        logs = np.log(found.resampled[:, kept])
         shift = np.log(found.nu)[:, None] - logs.mean(1, keepdims=True)
     return np.where(np.isfinite(shift), np.exp(logs + np.where(np.isfinite(shift), shift, 0)), found.nu[:, None])
 

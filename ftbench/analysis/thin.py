@@ -17,6 +17,8 @@ from ftbench.analysis.grouping import Array, Classes, sums
 
 #: numbers in the largest temporary array
 BLOCK = 2**23
+#: a variance of less than this times the second moment is rounding
+SAME = 1e-12
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,13 @@ def _block(hidden: Array, classes: Classes, ids: Array, counts: Array, weighting
     k = min(c - 1, width)
     _, singular, directions = np.linalg.svd(a, full_matrices=False)
     singular, directions = singular[:, :k], directions[:, :k]
-    spread = np.zeros((draws, k))
+    second = np.zeros((draws, k))
     for where, x in classes.chunks(hidden):
         projected = ((x - centre) @ directions.reshape(-1, width).T).reshape(len(x), draws, k)
         weights = counts[:, where] * (shares / classes.counts)[ids[:, where]]
-        spread += np.einsum("rn,nrk->rk", weights, projected**2)
-    spread -= np.einsum("c,rck->rk", shares, np.einsum("rcd,rkd->rck", means, directions) ** 2)
+        second += np.einsum("rn,nrk->rk", weights, projected**2)
+    spread = second - np.einsum("c,rck->rk", shares, np.einsum("rcd,rkd->rck", means, directions) ** 2)
+    spread[spread < SAME * second] = 0.0  # one row of each class, drawn several times: what is left is rounding
     good = _above(singular, a.shape[1:], float(np.sqrt(square / len(classes.rows))))
     parts = np.divide(spread, singular**2, out=np.zeros_like(spread), where=good)
     return np.where(good.any(1), parts.sum(1) / c, np.inf)

@@ -116,12 +116,14 @@ def vci(moments: Moments) -> float:
 
 
 def cdnv(moments: Moments) -> float:
-    """Class-distance normalised variance; inf where two class means are the same."""
+    """Class-distance normalised variance; inf where two class means are the same, but for rounding."""
     i, j = np.triu_indices(len(moments.means), 1)
+    rms = np.sqrt((moments.shares * (moments.spreads + (moments.means**2).sum(1))).sum())
+    tiny = (max(moments.means.shape) * np.finfo(np.float64).eps * rms) ** 2
     apart = ((moments.means[i] - moments.means[j]) ** 2).sum(1)
     spread = (moments.spreads[i] + moments.spreads[j]) / 2
     with np.errstate(divide="ignore"):
-        return float(np.divide(spread, apart, out=np.full(len(i), np.inf), where=apart > 0).mean())
+        return float(np.divide(spread, apart, out=np.full(len(i), np.inf), where=apart > tiny).mean())
 
 
 def h_score(layer: Layer, moments: Moments) -> float:

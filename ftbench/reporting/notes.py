@@ -118,13 +118,14 @@ def _tuning_notes(groups: list[Group]) -> list[str]:
 
 
 def _length_notes(finished: list[Record]) -> list[str]:
-    """How many rows lost their end to ``--max-length``."""
+    """How many rows lost their end to the limit on their tokens."""
     cut: dict[str, None] = {}
     for result in (record.result for record in finished):
         rows, lost = result.facts.get("rows", {}), result.facts.get("truncated", {})
         shown = ", ".join(f"{lost[name]} of {rows[name]} {name} rows" for name in sorted(lost) if lost[name])
         if shown:
-            cut[f"{result.spec.task}: {shown} were cut to {result.spec.max_length} tokens (--max-length)."] = None
+            flag = "--max-source-length" if result.spec.kind == "summarize" else "--max-length"
+            cut[f"{result.spec.task}: {shown} were cut to {result.spec.max_length} tokens ({flag})."] = None
     return list(cut)[:6]
 
 

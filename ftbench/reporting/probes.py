@@ -69,7 +69,7 @@ def _top(sets: Sequence[Sequence[Probed]]) -> Table | None:
             }
             row |= {"score": score, "sd": statistics.stdev(values) if len(values) > 1 else None}
             row |= {"kept": kept(score, ends[PRETRAINED], ends[RANDOM], one.side)}
-            row |= {"selectivity": None if score is None or control is None else score - control}
+            row |= {"selectivity": None if score is None or control is None else one.side * (score - control)}
             row |= {name: one.mean(name, one.layers, "collapse") for name in SHOWN}
             row |= {"perplexity": one.perplexity}
             rows.append(row)

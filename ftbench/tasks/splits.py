@@ -68,7 +68,9 @@ def carve(labels: Array, *, classes: bool) -> tuple[Array, Array]:
     """
     size = max(1, round(CARVED_SHARE * len(labels)))
     if classes:
-        size = max(size, int((np.unique(labels, return_counts=True)[1] > 1).sum()))
+        counts = np.unique(labels, return_counts=True)[1]
+        size = max(size, int((counts > 1).sum()))
+        size = min(size, max(1, int((counts - 1).sum())))
     generator = np.random.Generator(np.random.PCG64(CARVED_SEED))
     size = min(size, CARVED_MOST, len(labels) - 1)
     validation = np.sort(random_or_stratified(labels, size, generator, classes=classes, leave=1))

@@ -94,6 +94,37 @@ def test_layers_without_distances_between_classes_are_no_trouble() -> None:
     assert choice.verdict == "recommended" and choice.layer == 2 and not choice.signal[0]
 
 
+@pytest.mark.parametrize("nothing", [0.0, -1e-17, 1e-17])
+def test_a_resample_without_spread_is_no_vote(nothing: float) -> None:
+    """Every class one row, drawn again: that says nothing of any layer, and least of all that they all agree."""
+    found = curve([1.2, 1.1, 1.0, 1.15], noise=0.5)
+    found.resampled[:, ::4] = nothing
+    found.resampled[1, 1] = nothing  # in one layer only: the draw is left out of all
+    choice = choose(found)
+    assert choice.verdict == "open" and choice.high - choice.low >= 2
+    assert choice.shares.sum() == pytest.approx(1) and choice.shares.max() < 0.9
+
+
+def test_classes_too_small_to_resample_are_no_recommendation() -> None:
+    found = curve([5, 3, 1, 2])
+    assert choose(found).verdict == "recommended"
+    found.resampled[:, :120] = 0.0
+    choice = choose(found)
+    assert choice.verdict == "open" and choice.layer is None
+    assert "in 120 of 200 resamples every class is one row" in choice.reason
+
+
+def test_one_row_twice_in_every_class_has_no_spread() -> None:
+    generator = np.random.default_rng(3)
+    labels = np.repeat(np.arange(3), 2)
+    centres = 3 * generator.normal(size=(6, 3, 8))
+    hidden = (centres[:, labels] + generator.normal(size=(6, 6, 8))).astype(np.float32)
+    found = variability(Features(hidden, labels), permutations=20)
+    none = found.resampled == 0
+    assert none.any() and (none.all(0) == none.any(0)).all(), "an eighth of the resamples, in every layer"
+    assert (found.resampled >= 0).all() and not ((found.resampled > 0) & (found.resampled < 1e-9)).any()
+
+
 def test_it_wants_enough_permutations_to_test_with() -> None:
     features = Features(np.random.default_rng(0).normal(size=(3, 40, 4)).astype(np.float32), np.tile([0, 1], 20))
     with pytest.raises(ValueError, match="18 permutations"):

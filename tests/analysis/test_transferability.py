@@ -88,6 +88,13 @@ def test_the_same_class_means_are_the_worst_of_each() -> None:
     assert found["h_score"][0] == pytest.approx(0, abs=1e-12)
 
 
+def test_class_means_that_differ_by_rounding_are_the_same() -> None:
+    x = clouds(30)[0].astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(x))
+    found = companions(Features(np.r_[x, x[order]][None], np.repeat([0, 1], len(x))))
+    assert found["cdnv"][0] == np.inf
+
+
 def test_constant_features_are_no_trouble() -> None:
     found = companions(Features(np.full((2, 8, 3), 0.5, dtype=np.float32), np.tile([0, 1], 4)))
     assert found["vci"].tolist() == [1, 1] and found["h_score"].tolist() == [0, 0]

@@ -216,5 +216,10 @@ def test_bins_are_quantiles_and_fewer_where_numbers_repeat() -> None:
     assert np.bincount(bin_targets(targets, 5)).tolist() == [200] * 5
     assert targets[bin_targets(targets, 2) == 0].max() < targets[bin_targets(targets, 2) == 1].min()
     assert np.bincount(bin_targets(np.array([0.0] * 8 + [1, 2]), 5)).tolist() == [8, 2]
+    many = np.r_[np.zeros(600), np.random.default_rng(0).uniform(1, 5, 400)]
+    for bins in (2, 3, 5):
+        low, high = np.bincount(bin_targets(many, bins)), np.bincount(bin_targets(-many, bins))
+        assert low[0] == high[-1] == 600, "the lowest number is a class of its own as the highest is"
+    assert bin_targets(np.ones(9), 3).tolist() == [0] * 9
     with pytest.raises(UsageError, match="bins is 1"):
         bin_targets(targets, 1)

@@ -86,6 +86,19 @@ def test_a_lead_in_squared_errors_is_a_lower_score() -> None:
     assert "kept of that lead (seeds in brackets): r3f 75% (2)" in said
 
 
+@pytest.mark.parametrize("lower", [False, True])
+def test_selectivity_is_positive_where_shuffled_labels_are_beaten(lower: bool) -> None:
+    records = references("trec")
+    for record in records:
+        record.result.facts.update(lower_is_better=lower)
+    table = probe_tables(records)["probe"]
+    assert table is not None
+    side = -1 if lower else 1
+    assert [row["selectivity"] for row in table.rows] == pytest.approx(
+        [side * (row["score"] - 0.2) for row in table.rows]
+    )
+
+
 def test_no_share_is_kept_of_a_lead_that_is_none() -> None:
     behind = [probed(score, name, "std", task="rte") for name, score in (("", 0.4), ("random", 0.5))]
     tuned = [probed(0.6, "sst2", method, s, task="rte") for method in ("std", "r3f") for s in range(6)]
