@@ -1,6 +1,6 @@
 """Freeze: the embeddings and the lowest blocks stay as they were pretrained.
 
-    L = CE(f(x), y),   trained: the blocks above the lowest ``blocks``, and the head
+    L = CE(f(x), y),   trained: the blocks above the lowest ``layers``, and the head
 
 Lee, Tang, Lin: What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning. arXiv 1911.03090: training the upper
 fourth keeps 90 % of the quality (its abstract). Defaults: 2 blocks and the embeddings, ours and mild: a third of a
@@ -22,9 +22,9 @@ from ftbench.methods.method import Method, Start
 
 @dataclass
 class Freeze(Method):
-    """blocks: how many of the lowest are frozen. embeddings: frozen too, with all that runs before the first block."""
+    """layers: how many of the lowest blocks are frozen. embeddings: frozen too, with all that runs before the first."""
 
-    blocks: int = 2
+    layers: int = 2
     embeddings: bool = True
 
     name: ClassVar[str] = "freeze"
@@ -32,20 +32,20 @@ class Freeze(Method):
     summary: ClassVar[str] = "embeddings and the lowest blocks are not trained"
     cite: ClassVar[str] = "Lee, Tang and Lin 2019, arXiv 1911.03090"
     cost: ClassVar[str] = "1 forward, 1 backward through the trained part"
-    neutral: ClassVar[Mapping[str, Any] | None] = {"blocks": 0, "embeddings": False}
+    neutral: ClassVar[Mapping[str, Any] | None] = {"layers": 0, "embeddings": False}
 
     def __post_init__(self) -> None:
-        self.require("blocks", self.blocks >= 0, "0 or more")
+        self.require("layers", self.layers >= 0, "0 or more")
 
     def prepare(self, start: Start) -> None:
         """Raises UsageError for more blocks than the model has."""
-        if not self.blocks and not self.embeddings:
+        if not self.layers and not self.embeddings:
             return
         network = start.backbone
         count = len(network.blocks)
-        self.require("blocks", self.blocks <= count, f"at most {count}, the model's number of blocks")
+        self.require("layers", self.layers <= count, f"at most {count}, the model's number of blocks")
         depths = network.depths()
         for name, parameter in network.model.named_parameters():
             depth = depths[name]
-            if (self.embeddings and depth > count) or count - self.blocks < depth <= count:
+            if (self.embeddings and depth > count) or count - self.layers < depth <= count:
                 parameter.requires_grad_(False)

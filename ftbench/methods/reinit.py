@@ -1,10 +1,10 @@
 """ReInit: the topmost blocks start from random weights, for they are the most bound to the pretraining task.
 
-    L = CE(f(x), y),   at the start: W ~ N(0, s^2), biases 0, norms (1, 0) in the topmost ``blocks`` and in the pooler
+    L = CE(f(x), y),   at the start: W ~ N(0, s^2), biases 0, norms (1, 0) in the topmost ``layers`` and in the pooler
     s: the initializer range of the model's configuration (0.02 where it has none)
 
 Zhang, Wu, Katiyar, Weinberger, Artzi: Revisiting Few-sample BERT Fine-tuning. ICLR 2021, arXiv 2006.05987.
-Default: blocks = 2, ours; the paper searched 1 to 6 of 24 (not verified in its text), the released example has 5.
+Default: layers = 2, ours; the paper searched 1 to 6 of 24 (not verified in its text), the released example has 5.
 
 Cost: none. Not with a method that leaves these blocks as they are (``lora``, ``bitfit``, ``adapter``, ``--layers``).
 Put it first in a stack: other methods then see the weights that training starts from. Methods that pull
@@ -30,19 +30,19 @@ from ftbench.models.backbone import Backbone
 
 @dataclass
 class ReInit(Method):
-    """blocks: how many of the topmost. pooler: whether a pooler is drawn too, where there is one."""
+    """layers: how many of the topmost blocks. pooler: whether a pooler is drawn too, where there is one."""
 
-    blocks: int = 2
+    layers: int = 2
     pooler: bool = True
 
     name: ClassVar[str] = "reinit"
     family: ClassVar[str] = "weights"
     summary: ClassVar[str] = "the topmost blocks and the pooler start from random weights"
     cite: ClassVar[str] = "Zhang et al. 2021, arXiv 2006.05987"
-    neutral: ClassVar[Mapping[str, Any] | None] = {"blocks": 0, "pooler": False}
+    neutral: ClassVar[Mapping[str, Any] | None] = {"layers": 0, "pooler": False}
 
     def __post_init__(self) -> None:
-        self.require("blocks", self.blocks >= 0, "0 or more")
+        self.require("layers", self.layers >= 0, "0 or more")
 
     @torch.no_grad()
     def prepare(self, start: Start) -> None:
@@ -54,7 +54,7 @@ class ReInit(Method):
         config = backbone.model.config.get_text_config()
         deviation = getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or 0.02
         for name, parameter in self._chosen(backbone):
-            self.require("blocks", parameter.requires_grad, f"blocks that are trained, which {name} is not")
+            self.require("layers", parameter.requires_grad, f"blocks that are trained, which {name} is not")
             if parameter.ndim >= 2:
                 parameter.copy_(torch.empty(parameter.shape).normal_(0.0, deviation))
             else:
@@ -65,9 +65,9 @@ class ReInit(Method):
             depths, base = backbone.depths(), f"{backbone.model.base_model_prefix}."
             named = backbone.model.named_parameters()
             yield from ((name, p) for name, p in named if name.startswith(base) and depths[name] == 0)
-        if not self.blocks:
+        if not self.layers:
             return
         count = len(backbone.blocks)
-        self.require("blocks", self.blocks <= count, f"at most {count}, the model's number of blocks")
-        for block in backbone.blocks[count - self.blocks :]:
+        self.require("layers", self.layers <= count, f"at most {count}, the model's number of blocks")
+        for block in backbone.blocks[count - self.layers :]:
             yield from block.named_parameters()

@@ -56,10 +56,10 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "a budget without a search": (("--budget", 4), "--budget is for a search"),
     "std++ by its partner": (("--method", "r3f", "--method", "std++", "--search", "lr"), "give a factor"),
     "seeds of trials": (("--seeds", 2**31), "seeds from 2147483648 on are kept for searches"),
-    "a block that is not there": (("--method", "freeze:blocks=3"), "freeze:blocks=3: expected at most 2"),
+    "a block that is not there": (("--method", "freeze:layers=3"), "freeze:layers=3: expected at most 2"),
     "one of the values": (
-        ("--method", "freeze", "--search", "freeze:blocks=1,3", "--search", "lr", "--budget", 3),
-        "freeze:blocks=3: expected at most 2",
+        ("--method", "freeze", "--search", "freeze:layers=1,3", "--search", "lr", "--budget", 3),
+        "freeze:layers=3: expected at most 2",
     ),
 }
 
@@ -88,7 +88,7 @@ def test_all_says_first_what_it_leaves_out(
     monkeypatch.setattr(Grid, "run", look)
     code, _, err = finetune("--method", "all", "--model", tiny_family("albert"), "--no-references")
     assert code == 130
-    assert "left out freeze: freeze:blocks=2: expected at most 1" in err and "left out reinit: " in err
+    assert "left out freeze: freeze:layers=2: expected at most 1" in err and "left out reinit: " in err
     arms = {spec.method for spec in planned}
     assert "freeze" not in arms and "reinit" not in arms and {"std", "r3f", "l2sp", "early-stop"} <= arms
 

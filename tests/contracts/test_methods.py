@@ -55,7 +55,7 @@ ARMS = (
     "rdrop:variant=roberta",
 )
 #: a method that cannot be as it is on two blocks
-FITTED = {"freeze": "freeze:blocks=1", "reinit": "reinit:blocks=1"}
+FITTED = {"freeze": "freeze:layers=1", "reinit": "reinit:layers=1"}
 ARMS = tuple(FITTED.get(arm, arm) for arm in ARMS)
 TERMS = tuple(arm for arm in ARMS if arm.startswith(("r3f", "r4f")))
 #: an arm -> what it is without its term, where that is not plain fine-tuning: R4F's head is normalised at any weight

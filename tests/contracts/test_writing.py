@@ -27,7 +27,7 @@ from tests.conftest import save_tiny
 from tests.outcomes import neutral_arm
 
 NOT_HERE = tuple(name for name in METHODS if method_class(name).no_writing)
-FITTED = {"freeze": "freeze:blocks=1", "reinit": "reinit:blocks=1"}
+FITTED = {"freeze": "freeze:layers=1", "reinit": "reinit:layers=1"}
 ARMS = (
     *(FITTED.get(name, name) for name in METHODS if name not in (*NOT_HERE, "std++")),
     "r3f:variant=released", "r3f:where=both,eps=0.1", "r3f:where=decoder,dropout=shared,eps=0.1",

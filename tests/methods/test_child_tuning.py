@@ -192,8 +192,8 @@ def test_with_nothing_of_the_base_trained_it_does_nothing(
     fields: str, tiny_data: Callable[..., Any], tiny_family: Any, finetune_tiny: Callable[..., Any], tmp_path: Path
 ) -> None:
     data, model = tiny_data(16, 8), tiny_family("roberta")
-    plain = finetune_tiny(data, model, tmp_path / "a", "freeze:blocks=2", steps=2)
-    ours = finetune_tiny(data, model, tmp_path / "b", f"freeze:blocks=2+child-tuning{fields}", steps=2)
+    plain = finetune_tiny(data, model, tmp_path / "a", "freeze:layers=2", steps=2)
+    ours = finetune_tiny(data, model, tmp_path / "b", f"freeze:layers=2+child-tuning{fields}", steps=2)
     assert ours.result.metrics == plain.result.metrics and ours.history == plain.history
 
 

@@ -21,10 +21,10 @@ def is_bias_or_head(name: str) -> bool:
 @pytest.mark.parametrize(
     ("arm", "trained"),
     [
-        ("freeze:blocks=1", lambda name: not name.startswith((EMBEDDINGS, LOW))),
-        ("freeze:blocks=1,embeddings=off", lambda name: not name.startswith(LOW)),
-        ("freeze:blocks=2", lambda name: not name.startswith((EMBEDDINGS, LOW, HIGH))),
-        ("freeze:blocks=0", lambda name: not name.startswith(EMBEDDINGS)),
+        ("freeze:layers=1", lambda name: not name.startswith((EMBEDDINGS, LOW))),
+        ("freeze:layers=1,embeddings=off", lambda name: not name.startswith(LOW)),
+        ("freeze:layers=2", lambda name: not name.startswith((EMBEDDINGS, LOW, HIGH))),
+        ("freeze:layers=0", lambda name: not name.startswith(EMBEDDINGS)),
         ("bitfit", is_bias_or_head),
     ],
 )
@@ -52,8 +52,8 @@ def test_what_is_trained(
 def test_more_blocks_than_there_are(
     tiny_data: Callable[..., Any], tiny_model: Path, training_of: Callable[..., Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="freeze:blocks=3: expected at most 2"):
-        training_of(tiny_data(8, 8), tiny_model, tmp_path, "freeze:blocks=3")
+    with pytest.raises(UsageError, match="freeze:layers=3: expected at most 2"):
+        training_of(tiny_data(8, 8), tiny_model, tmp_path, "freeze:layers=3")
 
 
 @pytest.mark.parametrize("family", ["roberta", "albert", "modernbert", "gpt2", "bart", "llama", "t5"])
@@ -65,7 +65,7 @@ def test_other_families(
     tmp_path: Path,
 ) -> None:
     data, folder = tiny_data(8, 8), tiny_family(family)
-    network = training_of(data, folder, tmp_path, "freeze:blocks=1").backbone
+    network = training_of(data, folder, tmp_path, "freeze:layers=1").backbone
     frozen = {id(p) for p in network.model.parameters() if not p.requires_grad}
     assert {id(p) for p in network.blocks[0].parameters()} <= frozen
     assert id(network.model.get_input_embeddings().weight) in frozen

@@ -118,7 +118,7 @@ def test_trained_parameters_are_counted(
     assert run.meter.cost.trained_parameters == count + (32 * 32 + 32) + (2 * 32 + 2)
 
 
-@pytest.mark.parametrize("stack", ["r3f", "r4f", "mixout", "capcort-i:cache=off", "freeze:blocks=1", "ema", "wise-ft"])
+@pytest.mark.parametrize("stack", ["r3f", "r4f", "mixout", "capcort-i:cache=off", "freeze:layers=1", "ema", "wise-ft"])
 def test_in_a_stack_a_plain_model_remains(
     stack: str,
     tiny_data: Any,

@@ -42,7 +42,7 @@ def test_equals_the_released_code(case: str, backbone: Any) -> None:
     expected = ORACLE["outputs"][case]
     before = {name: p.detach().clone() for name, p in backbone.model.named_parameters()}
     torch.manual_seed(5)
-    method = ReInit(blocks=expected["reinit_layers"], pooler=expected["reinit_pooler"])
+    method = ReInit(layers=expected["reinit_layers"], pooler=expected["reinit_pooler"])
     method.prepare(Start(backbone, 1, 1, lambda: iter(())))
     torch.manual_seed(5)
     deviation = ORACLE["inputs"]["initializer_range"]
@@ -61,15 +61,15 @@ def test_equals_the_released_code(case: str, backbone: Any) -> None:
 
 
 def test_more_blocks_than_there_are(backbone: Any) -> None:
-    with pytest.raises(UsageError, match="reinit:blocks=4: expected at most 3"):
-        ReInit(blocks=4).prepare(Start(backbone, 1, 1, lambda: iter(())))
+    with pytest.raises(UsageError, match="reinit:layers=4: expected at most 3"):
+        ReInit(layers=4).prepare(Start(backbone, 1, 1, lambda: iter(())))
 
 
-@pytest.mark.parametrize("stack", ["lora+reinit:blocks=1", "bitfit+reinit:blocks=1", "adapter+reinit:blocks=1"])
+@pytest.mark.parametrize("stack", ["lora+reinit:layers=1", "bitfit+reinit:layers=1", "adapter+reinit:layers=1"])
 def test_random_weights_that_nothing_trains_are_refused(
     stack: str, tiny_data: Any, tiny_model: Path, training_of: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"reinit:blocks=1: expected blocks that are trained, which .* is not"):
+    with pytest.raises(UsageError, match=r"reinit:layers=1: expected blocks that are trained, which .* is not"):
         training_of(tiny_data(), tiny_model, tmp_path, stack)
 
 
@@ -84,7 +84,7 @@ def test_other_families(
     """The topmost block is new, all else of the base model is as it was; norms have weight 1."""
     data, folder = tiny_data(8, 8), tiny_family(family)
     plain = training_of(data, folder, tmp_path).backbone
-    ours = training_of(data, folder, tmp_path, "reinit:blocks=1,pooler=off").backbone
+    ours = training_of(data, folder, tmp_path, "reinit:layers=1,pooler=off").backbone
     top = {id(p) for p in ours.blocks[-1].parameters()}
     old = dict(plain.model.named_parameters())
     for name, parameter in ours.model.named_parameters():

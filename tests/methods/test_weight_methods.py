@@ -25,7 +25,7 @@ ARMS = (
     "l2sp:weight=3,mode=decoupled,variant=released",
     "mixout:p=0.3",
     "mixout:p=0.3,unit=weight,variant=released",
-    "reinit:blocks=1",
+    "reinit:layers=1",
     "llrd:decay=0.5",
     "llrd:decay=0.5,variant=released",
     "recadam:weight=20,t0=3",
@@ -35,11 +35,11 @@ ARMS = (
     "child-tuning:variant=released",
     "child-tuning:mode=F",
     "child-tuning:mode=F,variant=released",
-    "freeze:blocks=1",
+    "freeze:layers=1",
     "bitfit",
 )
 #: the contracts know these arms already
-KNOWN = ("reinit:blocks=1", "child-tuning", "freeze:blocks=1", "bitfit")
+KNOWN = ("reinit:layers=1", "child-tuning", "freeze:layers=1", "bitfit")
 Finetune = Callable[..., Any]
 
 
@@ -126,8 +126,8 @@ def test_what_is_trained_gets_a_gradient(
         "mixout:p=0.3+r3f:eps=0.1",
         "mixout:p=0.3+r4f:eps=0.1",
         "r4f:eps=0.1+mixout:p=0.3",
-        "reinit:blocks=1+llrd+recadam:weight=20",
-        "freeze:blocks=1+l2sp+child-tuning",
+        "reinit:layers=1+llrd+recadam:weight=20",
+        "freeze:layers=1+l2sp+child-tuning",
     ],
 )
 def test_stacks(stack: str, data: Any, tiny_model: Path, finetune_tiny: Finetune, plain: Any, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_stacks(stack: str, data: Any, tiny_model: Path, finetune_tiny: Finetune
         ("mixout", {"p": "1"}, "mixout:p=1: expected 0 or more, below 1"),
         ("mixout", {"p": "-0.1"}, "mixout:p=-0.1"),
         ("mixout", {"unit": "row"}, "expected neuron or weight"),
-        ("reinit", {"blocks": "-1"}, "reinit:blocks=-1: expected 0 or more"),
+        ("reinit", {"layers": "-1"}, "reinit:layers=-1: expected 0 or more"),
         ("llrd", {"decay": "0"}, "llrd:decay=0: expected more than 0, at most 1"),
         ("llrd", {"decay": "1.1"}, "llrd:decay=1.1"),
         ("recadam", {"weight": "-1"}, "recadam:weight=-1: expected 0 or more"),
@@ -161,7 +161,7 @@ def test_stacks(stack: str, data: Any, tiny_model: Path, finetune_tiny: Finetune
         ("child-tuning", {"p": "1.5"}, "child-tuning:p=1.5"),
         ("child-tuning", {"rows": "-1"}, "child-tuning:rows=-1: expected 0 or more"),
         ("child-tuning", {"mode": "G"}, "expected F or D"),
-        ("freeze", {"blocks": "-1"}, "freeze:blocks=-1: expected 0 or more"),
+        ("freeze", {"layers": "-1"}, "freeze:layers=-1: expected 0 or more"),
         ("bitfit", {"lr": "0"}, "bitfit:lr=0: expected more than 0"),
     ],
 )

@@ -32,7 +32,7 @@ def planned(study: Callable[..., Any], data: Data, root: Path) -> Path:
     request = Request(
         data=list(done.grid.data.values()),
         models=list(done.grid.models.values()),
-        arms=parse_arms(["mixout", "noisytune", "reinit:blocks=1"], baseline=True),
+        arms=parse_arms(["mixout", "noisytune", "reinit:layers=1"], baseline=True),
         seeds=[0],
         references=False,
         fixed={"steps": 4, "batch_size": 8, "lr": 1e-3, "max_length": 32},

@@ -22,7 +22,7 @@ from tests.outcomes import same, weights
 
 FORK = multiprocessing.get_context("fork")
 #: a method that cannot be as it is on two blocks; forms that go other ways through the loop
-FITTED = {"freeze": "freeze:blocks=1", "reinit": "reinit:blocks=1"}
+FITTED = {"freeze": "freeze:layers=1", "reinit": "reinit:layers=1"}
 ARMS = (
     *(FITTED.get(name, name) for name in METHODS if not method_class(name).in_order),
     "child-tuning:mode=F", "lp-ft:share=0.5", "smart:proximal=1", "sam+r3f+llrd", "freelb+early-stop",

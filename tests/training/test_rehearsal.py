@@ -28,8 +28,8 @@ def rehearsal(tiny_family: Callable[[str], Path], tiny_data: Callable[..., Data]
 
 
 @pytest.mark.parametrize(("family", "method", "reason"), [
-    ("albert", "freeze", "freeze:blocks=2: expected at most 1"),
-    ("albert", "reinit", "reinit:blocks=2: expected at most 1"),
+    ("albert", "freeze", "freeze:layers=2: expected at most 1"),
+    ("albert", "reinit", "reinit:layers=2: expected at most 1"),
     ("bert", "capcort-i:layer=9", "the model has 2 blocks"),
     ("gpt2", "mixout", "a gpt2 model has no linear layers to mix"),
     ("llama", "bitfit", "a llama model has no biases to train"),
