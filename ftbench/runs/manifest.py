@@ -14,6 +14,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,10 +130,13 @@ class Manifest:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Within, no other process is in here for the folder; where its file system has locks."""
-    with (folder / ".lock").open("a") as lock:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def tasks_of(data: Iterable[Data], *, strict: bool = True) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class TestLabels:
 
     def test_one_class(self, tmp_path: Path) -> None:
         rows = [{"text": f"t{i}", "label": "spam"} for i in range(20)]
-        with pytest.raises(UsageError, match=r"task has one class .*'spam'.*expected at least two"):
+        with pytest.raises(UsageError, match=r"has one class .*'spam'.*expected at least two"):
             sources.load(task(write(tmp_path / "a.csv", rows)))
 
     @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
@@ -161,7 +161,7 @@ class TestLabels:
     def test_a_nullable_integer_column_with_a_hole(self, tmp_path: Path) -> None:
         frame = pandas.DataFrame({"text": list("abcdefghijkl"), "label": pandas.array([0, 1] * 5 + [1, None], "Int64")})
         frame.to_parquet(tmp_path / "a.parquet")
-        with pytest.raises(UsageError, match=r"1 rows have no label in column 'label', the first is row 12"):
+        with pytest.raises(UsageError, match=r"1 row has no label in column 'label', the first is row 12"):
             sources.load(task(tmp_path / "a.parquet"))
 
 
