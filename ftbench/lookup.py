@@ -10,7 +10,8 @@ import dataclasses
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ftbench.errors import UsageError
@@ -24,6 +25,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     lowered = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
     return f" Did you mean '{lowered[close[0]]}'?" if close else ""
+
+
+def beside(path: Path, wanted: Callable[[Path], bool]) -> list[str]:
+    """The entries in the place where ``path`` would be, as they would be named: those that are ``wanted``."""
+    parent = path.parent
+    return [str(parent / each.name) for each in parent.iterdir() if wanted(each)] if parent.is_dir() else []
 
 
 def find(table: Mapping[str, T], name: str, what: str) -> T:

@@ -58,7 +58,7 @@ def list_methods(
     from ftbench.methods import ALIASES, method_class, names
 
     if name:
-        (row,) = [_named(name)]
+        row = _named(name)
         if json:
             _show("methods", [row], (), json)
             return

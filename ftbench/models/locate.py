@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftbench.errors import FtbenchError, UsageError
-from ftbench.lookup import nearest
+from ftbench.lookup import beside, nearest
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _from_hub(repo: str, revision: str | None, hint: str = "", *, remote_code: b
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except Exception as error:  # the hub raises a dozen kinds; the user needs one message
-        near = nearest(repo, _beside(repo) if "/" in repo else MODELS)
+        near = nearest(repo, beside(Path(repo), Path.is_dir) if "/" in repo else MODELS)
         absent = isinstance(error, (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError))
         kind = UsageError if near or absent else FtbenchError
         why = f"{type(error).__name__}: {_first_line(error)}"
@@ -222,12 +222,6 @@ def _from_hub(repo: str, revision: str | None, hint: str = "", *, remote_code: b
             f"model '{repo}' is neither a local folder nor could it be had from the hub ({why}).{near} "
             f"Give a local folder, check the name and the network{', ' + hint if hint else ''}."
         ) from error
-
-
-def _beside(name: str) -> list[str]:
-    """Folders in the place where a folder of that name would be, as it would be named."""
-    parent = Path(name).parent
-    return [str(parent / each.name) for each in parent.iterdir() if each.is_dir()] if parent.is_dir() else []
 
 
 def _require_usable(folder: Path, name: str) -> None:

@@ -12,7 +12,7 @@ from ftbench.reporting import across
 from ftbench.reporting.cells import ROW_AXES, Cell, Group, by_rows, described, to_cells, varying
 from ftbench.reporting.cost_charts import COSTS, budgets, front, interaction
 from ftbench.reporting.crossed import Estimate
-from ftbench.reporting.crowd import best_first, far, named, outside
+from ftbench.reporting.crowd import apart, best_first, named, outside
 from ftbench.reporting.differences import SEEDS, Difference
 from ftbench.reporting.layer_charts import layer_charts
 from ftbench.reporting.marks import MOST, Chart, Mark
@@ -51,11 +51,10 @@ def _runs(beside: Sequence[Cell], groups: Sequence[Group], keys: Sequence[str]) 
         cells = [cells[i] for i in best_first(cells)]
     metric = cells[0].metric
     spans = [max(cell.scores.values()) - min(cell.scores.values()) for cell in cells]
-    away = far([cell.mean or 0.0 for cell in cells], spans)
-    drawn = [cell for cell, left_out in zip(cells, away, strict=True) if not left_out]
+    drawn, away = apart(cells, [cell.mean or 0.0 for cell in cells], spans)
     every = [score for cell in drawn for score in cell.scores.values()]
     near, beyond = _references(beside, metric, min(every), max(every))
-    beyond += [(arm_label(cell, cells), cell.mean or 0.0) for cell, o in zip(cells, away, strict=True) if o]
+    beyond += [(arm_label(cell, cells), cell.mean or 0.0) for cell in away]
     marks = [Mark("rule", (value,), label=name, tone=i + 1) for i, (name, value) in enumerate(near)]
     for place, cell in enumerate(drawn):
         scores = tuple(cell.scores.values())
@@ -104,8 +103,7 @@ def _forest(task: str, metric: str, here: Sequence[Difference]) -> Chart:
     if len({id(d.std) for d in here}) == 1:
         here = [here[i] for i in best_first(cells)]
     bars = [(d, d.headline, *_ends(d.headline)) for d in here if d.headline]
-    away = far([e.mean for _, e, _, _ in bars], [high - low for _, _, low, high in bars])
-    drawn = [bar for bar, left_out in zip(bars, away, strict=True) if not left_out]
+    drawn, away = apart(bars, [e.mean for _, e, _, _ in bars], [high - low for _, _, low, high in bars])
 
     def name(cell: Cell) -> str:
         where = ", ".join(f"{ROW_AXES[key]} {short(cell.setting(key))}" for key in keys)
@@ -122,13 +120,7 @@ def _forest(task: str, metric: str, here: Sequence[Difference]) -> Chart:
         if (alone := d.seeds_only) and d.basis != SEEDS:
             low, high = _ends(alone)
             marks.append(Mark("thin bars", (alone.mean,), (place + 0.28,), (low,), (high,), tone=2, label=_SEEDS))
-    marks += outside(
-        [
-            f"{name(d.cell)} {precise(metric, e.mean, signed=True)}"
-            for (d, e, _, _), o in zip(bars, away, strict=True)
-            if o
-        ]
-    )
+    marks += outside([f"{name(d.cell)} {precise(metric, e.mean, signed=True)}" for d, e, _, _ in away])
     return Chart(
         f"differences-{task}", f"Differences to std: {task}", metric_name(metric), "", tuple(marks),
         tuple(name(d.cell) for d, *_ in drawn), hundredths="x" if metric in ROUGE else "",
@@ -152,8 +144,7 @@ def _profile(block: Block) -> Chart:
     """How many runs score above any value: of plain fine-tuning and the best others by the mean of the middle half."""
     columns = {method: block.scores(method) for method in block.methods}
     middle = {method: float(across.iqm_of(of)) for method, of in columns.items()}
-    away = far(list(middle.values()))
-    near = [method for method, left_out in zip(columns, away, strict=True) if not left_out]
+    near, away = apart(list(columns), list(middle.values()))
     best = sorted(range(len(near)), key=lambda i: -middle[near[i]])
     shown = [near[i] for i in named([block.cells[block.tasks[0], method] for method in near], best)]
     every = np.concatenate([scores for method in shown for scores in columns[method]])
@@ -162,7 +153,7 @@ def _profile(block: Block) -> Chart:
         Mark("line", tuple(taus), tuple(across.profile_of(columns[method], taus)), label=method, tone=i + 1)
         for i, method in enumerate(shown)
     ]
-    marks += outside([f"{method} {middle[method]:.3f}" for method in columns if method not in near])
+    marks += outside([f"{method} {middle[method]:.3f}" for method in away])
     more = f" {len(near) - len(shown)} more methods are not drawn." if len(near) > len(shown) else ""
     note = f"The share of runs that score above x, mean over tasks; higher is better.{more}"
     title = f"Performance profile: {len(block.tasks)} tasks"

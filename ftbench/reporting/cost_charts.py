@@ -9,7 +9,7 @@ from ftbench.metrics import ROUGE
 from ftbench.reporting.budget import pareto
 from ftbench.reporting.cells import LABELS, RECIPE_AXES, ROW_AXES, VERSIONS, Cell, Group, described, varying
 from ftbench.reporting.costs import families, in_one_place, mean_of, seconds_compare
-from ftbench.reporting.crowd import far, named, outside
+from ftbench.reporting.crowd import apart, named, outside
 from ftbench.reporting.marks import MOST, MOST_LINES, Chart, Mark
 from ftbench.reporting.study import Study
 from ftbench.reporting.words import arm_label, metric_name, precise, score, short
@@ -44,17 +44,14 @@ def front(groups: Sequence[Group], keys: Sequence[str], cost: str) -> Chart | No
         return Mark("points", x, y, names=tuple(hints[j] for j in places), **more)
 
     ahead = pareto(paid, [side * score for score in scores])
-    away = far(scores)
-    near = [j for j in range(len(known)) if not away[j]]
+    near, away = apart(range(len(known)), scores)
     line = sorted((paid[j], scores[j]) for j in near if ahead[j])
     marks = [Mark("line", tuple(x for x, _ in line), tuple(y for _, y in line), label="front", tone=0, faint=True)]
     shown = named([known[j][1] for j in near], [i for i, j in enumerate(near) if ahead[j]])
     marks += [some([near[i]], label=names[near[i]], tone=tone) for tone, i in enumerate(shown, 1)]
     if rest := [j for i, j in enumerate(near) if i not in shown]:
         marks.append(some(rest, label="others", faint=True))
-    marks += outside(
-        [f"{names[j]} {score(first.metric, scores[j])} at {text(paid[j])}" for j, o in enumerate(away) if o]
-    )
+    marks += outside([f"{names[j]} {score(first.metric, scores[j])} at {text(paid[j])}" for j in away])
     title = f"Score and {axis.split()[1]}: {described(first, keys)}"
     note = "The line joins the arms that no other beats in both."
     return Chart(

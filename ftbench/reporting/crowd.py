@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from ftbench.reporting.cells import Cell
 from ftbench.reporting.marks import MOST_LINES, Mark
 
+T = TypeVar("T")
 #: fewer than this many are all drawn
 _FEWEST = 5
 #: how many spreads from the median are still drawn
@@ -27,6 +29,15 @@ def far(means: Sequence[float], widths: Sequence[float] = ()) -> list[bool]:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     spread = max(high - low, float(np.median(widths)) if len(widths) else 0.0)
     return [bool(spread > 0 and abs(value - middle) > _REACH * spread) for value in values]
+
+
+def apart(items: Sequence[T], means: Sequence[float], widths: Sequence[float] = ()) -> tuple[list[T], list[T]]:
+    """The items (n,) that are drawn, and those that are ``far``."""
+    away = far(means, widths)
+    return (
+        [item for item, left_out in zip(items, away, strict=True) if not left_out],
+        [item for item, left_out in zip(items, away, strict=True) if left_out],
+    )
 
 
 def outside(said: Sequence[str]) -> list[Mark]:

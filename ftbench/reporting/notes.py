@@ -124,8 +124,9 @@ def _length_notes(finished: list[Record]) -> list[str]:
         rows, lost = result.facts.get("rows", {}), result.facts.get("truncated", {})
         shown = ", ".join(f"{lost[name]} of {rows[name]} {name} rows" for name in sorted(lost) if lost[name])
         if shown:
-            flag = "--max-source-length" if result.spec.kind == "summarize" else "--max-length"
-            cut[f"{result.spec.task}: {shown} were cut to {result.spec.max_length} tokens ({flag})."] = None
+            cut[
+                f"{result.spec.task}: {shown} were cut to {result.spec.max_length} tokens ({result.spec.length_flag})."
+            ] = None
     return list(cut)[:6]
 
 

@@ -81,31 +81,30 @@ class Manifest:
                 if not self.path.is_file() or self.path.read_bytes() != packed:
                     write_atomic(self.path, packed)
 
-    def _packed(self, before: Mapping[str, Any]) -> bytes:
-        store = Store(self.root)
-        own = {s.id: {"id": s.id, "folder": _relative(store, s), "spec": _short(s)} for s in self.runs}
-        others = [{**each, "earlier": True} for each in before.get("runs", ()) if each["id"] not in own]
+    def _packed(self, before: Manifest | None) -> bytes:
+        store, own = Store(self.root), {spec.id for spec in self.runs}
+
+        def packed(spec: RunSpec, **more: bool) -> dict[str, Any]:
+            return {"id": spec.id, "folder": _relative(store, spec), "spec": _short(spec), **more}
+
+        others = [packed(spec, earlier=True) for spec in before.runs if spec.id not in own] if before else []
+        parents = {**(before.parents if before else {}), **self.parents}
         return to_json({
             "schema": SCHEMA,
             "command": list(self.command),
             "options": dict(self.options),
-            "tasks": {**before.get("tasks", {}), **self.tasks},
+            "tasks": {**(before.tasks if before else {}), **self.tasks},
             "models": {name: _checkpoint_to_json(model) for name, model in self.models.items()},
-            "parents": {
-                **before.get("parents", {}),
-                **{name: str(folder.absolute()) for name, folder in self.parents.items()},
-            },
-            "runs": [*own.values(), *others],
+            "parents": {name: str(folder.absolute()) for name, folder in parents.items()},
+            "runs": [*map(packed, self.runs), *others],
         }, indent=None)  # fmt: skip
 
-    def _before(self) -> dict[str, Any]:
-        """The file as it is; nothing where there is none that can be read."""
+    def _before(self) -> Manifest | None:
+        """The file as it is; None where there is none that can be read."""
         try:
-            Manifest.read(self.path)
-            found: dict[str, Any] = json.loads(self.path.read_text())
-        except (OSError, ValueError, StoreError):
-            return {}
-        return found
+            return Manifest.read(self.path)
+        except StoreError:
+            return None
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftbench.errors import StoreError, UsageError, explain
-from ftbench.lookup import nearest
+from ftbench.lookup import beside, nearest
 from ftbench.runs.claim import NAME, holder
 from ftbench.runs.manifest import FOLDER, Manifest, manifests
 from ftbench.types.run import CHECKPOINT
@@ -54,8 +54,8 @@ def studies(root: Path) -> list[StudyState]:
     if not paths:
         what = "has no study" if root.is_dir() else "is no folder"
         below = sorted(str(each.parent) for each in root.glob(f"*/{FOLDER}"))
-        names = [str(each) for each in root.parent.iterdir() if each.is_dir()] if root.parent.is_dir() else []
-        near = f" Below it: {', '.join(below[:5])}." if below else "" if root.is_dir() else nearest(str(root), names)
+        near = f" Below it: {', '.join(below[:5])}." if below else ""
+        near = near if root.is_dir() else nearest(str(root), beside(root, Path.is_dir))
         raise UsageError(f"'{root}' {what}: expected the output folder (-o) of a command, with {FOLDER}/ in it.{near}")
     return [_study(root, path) for path in paths]
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from ftbench.errors import UsageError
-from ftbench.lookup import nearest
+from ftbench.lookup import beside, nearest
 
 STUDIES = Path(__file__).parent.parent / "studies"
 SUFFIX = ".toml"
@@ -124,7 +124,7 @@ def find_study(name: str) -> Path:
 
 def _files_beside(path: Path) -> list[str]:
     """Study files where ``path`` would be, as they would be named."""
-    return [str(path.with_name(each.name)) for each in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
+    return beside(path, lambda each: each.suffix == SUFFIX)
 
 
 def read_study(name: str, profile: str | None, settings: Mapping[str, Mapping[str, Any]]) -> tuple[StudyFile, Source]:

@@ -243,7 +243,7 @@ def coupling(spec: RunSpec) -> list[str]:
 def explain_failure(spec: RunSpec, error: Exception, used: int | None = None) -> str:
     """One line for a failed run; out of memory says what to try. used: rows of a micro-batch, if not those asked for"""
     if isinstance(error, OneRowTooMuch):
-        return f"{error}. Try a smaller {_length(spec)}, --precision bf16, fewer runs at a time, or fewer beams"
+        return f"{error}. Try a smaller {spec.length_flag}, --precision bf16, fewer runs at a time, or fewer beams"
     if is_out_of_memory(error):
         size = used or spec.micro_batch or spec.batch_size
         rows = f"micro-batches of {size} row{'s' * (size > 1)}"
@@ -252,13 +252,8 @@ def explain_failure(spec: RunSpec, error: Exception, used: int | None = None) ->
             rows += f", not halved because the term of {' and '.join(names)} needs the whole micro-batch,"
             smaller = "for all arms a smaller --batch-size or --micro-batch, "
         return (
-            f"out of memory at {rows} and up to {spec.max_length} tokens. Try {smaller}a smaller {_length(spec)}, "
+            f"out of memory at {rows} and up to {spec.max_length} tokens. Try {smaller}a smaller {spec.length_flag}, "
             "--precision bf16, or fewer runs at a time"
         )
     text = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}"
-
-
-def _length(spec: RunSpec) -> str:
-    """The flag for ``max_length``."""
-    return "--max-source-length" if spec.kind == "summarize" else "--max-length"

@@ -185,6 +185,11 @@ class RunSpec:
         """Whether the run was made to choose a configuration: it is in no mean."""
         return self.kind in TUNED and self.seed >= TRIAL_SEED
 
+    @property
+    def length_flag(self) -> str:
+        """The flag that sets ``max_length``."""
+        return "--max-source-length" if self.kind == "summarize" else "--max-length"
+
     def arm(self) -> dict[str, Any]:
         """Everything in the id but the seeds and what differs with them: runs that share it are averaged."""
         return {key: value for key, value in self.hashed().items() if key not in ("seed", "data_seed", "parents")}

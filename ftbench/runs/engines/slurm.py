@@ -283,10 +283,11 @@ class Task:
         """Runs the worker until the run has a result, or is not to have one."""
         self._asked = False
         signal.signal(signal.SIGINT, self._ask)
-        before = Jobs(Path(self.plan)).answer_of(self.one)
+        jobs = Jobs(Path(self.plan))
+        before = jobs.answer_of(self.one)
         while not self._asked:
             code = self._work()
-            if code not in (0, Interrupted.exit_code) or self._is_over(before):
+            if code not in (0, Interrupted.exit_code) or self._is_over(jobs, before):
                 return
             time.sleep(AGAIN_SECONDS)  # another process has the run, or SLURM is about to take this one away
 
@@ -318,11 +319,10 @@ class Task:
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self._worker.pid, os.WEXITED | os.WNOWAIT)
 
-    def _is_over(self, before: Answer) -> bool:
-        plan = Path(self.plan)
-        if Manifest.cancel_file(plan).exists():
+    def _is_over(self, jobs: Jobs, before: Answer) -> bool:
+        if Manifest.cancel_file(jobs.plan).exists():
             return True
-        now = Jobs(plan).answer_of(self.one)
+        now = jobs.answer_of(self.one)
         return now != before if self.again else bool(now.result)
 
 
