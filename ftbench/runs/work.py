@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import traceback
@@ -151,14 +150,12 @@ class Bench:
 
     def _shrink(self, spec: RunSpec, place: Any, micro_batch: int) -> None:
         """Begins the run anew with smaller micro-batches, so that all its steps have the same."""
+        from ftbench.training.memory import release
+
         log.warning("%s seed %s: out of memory, again with micro-batches of %d", spec.method, spec.seed, micro_batch)
         place.micro_batch = micro_batch
         (place.folder / CHECKPOINT).unlink(missing_ok=True)
-        gc.collect()
-        if place.device.type == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()
+        release()
 
     def _save(self, outcome: Any, where: Mapping[str, Any]) -> Record:
         spec = outcome.result.spec

@@ -1,4 +1,4 @@
-"""Passes of evaluations that need no more memory than one row takes."""
+"""When memory ends: what a failed pass holds, and passes of evaluations that need no more than one row takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ import torch
 from ftbench.errors import OneRowTooMuch, is_out_of_memory
 
 Positions = np.ndarray[Any, np.dtype[Any]]
+
+
+def release() -> None:
+    """Gives back what a pass that failed still holds."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def in_halves(compute: Callable[[Positions], Any], positions: Positions) -> list[Any]:
@@ -28,8 +35,6 @@ def in_halves(compute: Callable[[Positions], Any], positions: Positions) -> list
         reason = str(error)
     if len(positions) == 1:
         raise OneRowTooMuch(f"out of memory at a single row, in an evaluation: {reason}")
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()
     middle = len(positions) // 2
     return [*in_halves(compute, positions[:middle]), *in_halves(compute, positions[middle:])]
